@@ -1,0 +1,26 @@
+//! The deterministic heart of Haltline.
+//!
+//! Everything here is pure: a function of the log and of the time stamped in it. No clock is read, nothing is random, no
+//! file or socket is touched, and nothing depends on the order of a hash map. So every node that applies the same log
+//! holds the same bytes, and an edge that follows the same events decides the same way.
+//!
+//! - [`command`]: what may be asked; [`rejection`]: what came of it.
+//! - [`state`]: the machine, `apply(state, stamp, command) -> (outcome, events)`.
+//! - [`widens`]: the one place that says which commands need a second person.
+//! - [`event`] and [`view`]: what an edge learns, and the chain that proves it missed nothing.
+//! - [`snapshot`]: the state as bytes and back.
+//! - [`limits`]: every bound.
+
+pub mod command;
+pub mod event;
+pub mod ids;
+pub mod limits;
+pub mod path;
+pub mod policy;
+pub mod rejection;
+pub mod selector;
+pub mod text;
+pub mod time;
+pub mod view;
+
+pub use ids::LogIndex;

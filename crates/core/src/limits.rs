@@ -1,0 +1,133 @@
+//! Every bound of Haltline in one place, each with its reason.
+//!
+//! Whatever grows (a table, a queue, a message, a string) has its bound here, and a named answer when the bound is
+//! reached: a typed error, back-pressure, expiry, or (for kills, which are never refused) a wider kill.
+
+use crate::time::Millis;
+
+// --- Names and texts -------------------------------------------------------------------------------------------------
+
+/// Bytes of one path segment. A DNS label's length: segments become parts of SPIFFE IDs and host names.
+pub const PATH_SEGMENT_BYTES_MAX: usize = 63;
+/// Segments of a path. Deeper trees than this are files, not organisations; every check walks the path.
+pub const PATH_DEPTH_MAX: usize = 10;
+/// Bytes of a whole path.
+pub const PATH_BYTES_MAX: usize = 255;
+/// Bytes of a person's name.
+pub const PERSON_NAME_BYTES_MAX: usize = 64;
+/// Bytes of a reason: enough for a paragraph, small enough to copy into every receipt.
+pub const REASON_BYTES_MAX: usize = 1_024;
+/// Bytes of an owner, contact or purpose.
+pub const TEXT_BYTES_MAX: usize = 512;
+/// Labels on one fleet or agent, and conditions on labels in one selector.
+pub const LABELS_MAX: usize = 32;
+/// Bytes of a label's key, and of its value.
+pub const LABEL_BYTES_MAX: usize = 63;
+/// Patterns in one list of a declared intent (tools, resources, models, data classes).
+pub const PATTERNS_MAX: usize = 64;
+/// Bytes of one pattern.
+pub const PATTERN_BYTES_MAX: usize = 128;
+
+// --- Tables of the machine -------------------------------------------------------------------------------------------
+
+/// Fleets: ten thousand teams with a hundred fleets each would not fit one cluster's people either.
+pub const FLEETS_MAX: usize = 100_000;
+/// Registered agents: ten times the size to serve (design 04, Registry).
+pub const AGENTS_MAX: usize = 1_000_000;
+/// Registered people.
+pub const PEOPLE_MAX: usize = 10_000;
+/// Roles one person holds.
+pub const ROLES_PER_PERSON_MAX: usize = 64;
+/// TLS keys one person holds: a laptop, a phone, a spare.
+pub const TLS_KEYS_PER_PERSON_MAX: usize = 8;
+/// Nodes of a cluster, learners included.
+pub const NODES_MAX: usize = 32;
+/// Kills in force before a further kill that isn't a plain fleet kill is widened to its fleet (never refused).
+pub const KILLS_MAX: usize = 10_000;
+/// Lifted kills that are remembered for `kills --all`; older ones live on in the audit.
+pub const LIFTED_KILLS_MAX: usize = 1_000;
+/// Revocations in force (design 04: sizes to serve), with room to spare; the answer at the bound is "kill the fleet".
+pub const REVOCATIONS_MAX: usize = 2_000_000;
+/// Commands that wait for a second person.
+pub const PENDING_APPROVALS_MAX: usize = 1_000;
+/// Commands of one person that wait for a second person.
+pub const PENDING_APPROVALS_PER_PERSON_MAX: usize = 100;
+/// Remembered command ids. At the bound new commands are refused until older ones reach their deadline; kills are not.
+pub const REQUESTS_MAX: usize = 1_048_576;
+/// Remembered command ids of kills beyond [`REQUESTS_MAX`]; past these a repeated kill finds its twin in force.
+pub const KILL_REQUESTS_RESERVE: usize = 65_536;
+
+// --- Durations of the machine ----------------------------------------------------------------------------------------
+
+/// How far ahead the deadline of an unsigned command may lie: it stays in the table of command ids until then.
+pub const REQUEST_LIFETIME_MAX: Millis = Millis(5 * 60 * 1_000);
+/// How far ahead the deadline of a signed command may lie: the time people have to approve it.
+pub const APPROVAL_LIFETIME_MAX: Millis = Millis(24 * 60 * 60 * 1_000);
+/// Smallest `max_staleness` (design 02, Terms).
+pub const MAX_STALENESS_FLOOR: Millis = Millis(200);
+/// Largest `max_staleness` (design 02, Terms).
+pub const MAX_STALENESS_CEILING: Millis = Millis(5 * 60 * 1_000);
+/// `max_staleness` where no fleet on the path sets one.
+pub const MAX_STALENESS_DEFAULT: Millis = Millis(2_000);
+/// Longest credential lifetime that a fleet may allow.
+pub const CREDENTIAL_TTL_CEILING: Millis = Millis(24 * 60 * 60 * 1_000);
+/// Credential lifetime where no fleet on the path sets one.
+pub const CREDENTIAL_TTL_DEFAULT: Millis = Millis(5 * 60 * 1_000);
+/// Deepest delegation that a fleet may allow: an edge looks every ancestor up (design 04: at most 8).
+pub const DELEGATION_DEPTH_CEILING: u32 = 8;
+/// Delegation depth where no fleet on the path sets one.
+pub const DELEGATION_DEPTH_DEFAULT: u32 = 4;
+/// Live instances under one fleet, at most and by default (design 04: sizes to serve).
+pub const INSTANCES_CEILING: u32 = 1_000_000;
+/// Longest life of a kill that expires by itself, and longest drain.
+pub const KILL_DURATION_MAX: Millis = Millis(366 * 24 * 60 * 60 * 1_000);
+/// People that a policy may ask for before a kill is resumed or anything widens.
+pub const APPROVALS_REQUIRED_MAX: u32 = 5;
+
+// --- The log ---------------------------------------------------------------------------------------------------------
+
+/// Bytes of one encoded command. The largest honest one (a fleet with full lists) stays under half of this.
+pub const COMMAND_BYTES_MAX: usize = 64 * 1_024;
+/// Commands in one entry of the log.
+pub const BATCH_COMMANDS_MAX: usize = 2_048;
+/// Bytes of one entry of the log: bounded so that one follower's append never waits long behind it.
+pub const BATCH_BYTES_MAX: usize = 1_024 * 1_024;
+
+// --- Keys, certificates and TLS (crate pki) --------------------------------------------------------------------------
+
+/// Bytes of one file of an identity: a trust bundle with all nodes and several roots fits many times.
+pub const PKI_FILE_BYTES_MAX: usize = 256 * 1_024;
+/// Certificates in one chain: leaf and intermediate, with room for a root that somebody sends along.
+pub const CERTIFICATE_CHAIN_MAX: usize = 4;
+/// DNS names and IP addresses in one node's certificate.
+pub const CERTIFICATE_HOSTS_MAX: usize = 32;
+/// Root certificates in one trust bundle: the old and the new one during a change, and a spare.
+pub const TRUST_ROOTS_MAX: usize = 4;
+/// Endpoints that a person's identity lists: every node of the largest cluster.
+pub const ENDPOINTS_MAX: usize = NODES_MAX;
+/// Open TLS connections of one port; the next one is closed. A node serves ten thousand edges (design 02).
+pub const TLS_CONNECTIONS_MAX: usize = 12_000;
+/// TLS handshakes in progress on one port; the next connection is closed. Each costs about a millisecond of one core.
+pub const TLS_HANDSHAKES_MAX: usize = 256;
+/// How long a handshake may take: several round trips around the world.
+pub const TLS_HANDSHAKE_TIMEOUT: Millis = Millis(5_000);
+/// How long a refused peer is given to read why, before its socket is closed.
+pub const TLS_REFUSAL_LINGER: Millis = Millis(1_000);
+/// Refused connections that a port remembers for the operator.
+pub const TLS_REFUSALS_REMEMBERED: usize = 64;
+/// How often open connections are checked against the registry and their certificates' ends, beside every change.
+pub const TLS_RECHECK_INTERVAL: Millis = Millis(10_000);
+/// Established connections that wait for the server to take them up.
+pub const TLS_ACCEPTED_QUEUE_MAX: usize = 64;
+/// How long a client waits for a node to answer, TCP and TLS together.
+pub const CONNECT_TIMEOUT: Millis = Millis(5_000);
+/// After how much silence a TCP connection is probed.
+pub const TCP_KEEPALIVE_IDLE: Millis = Millis(20_000);
+/// How often a silent TCP connection is probed then.
+pub const TCP_KEEPALIVE_INTERVAL: Millis = Millis(5_000);
+/// How many TCP probes may stay unanswered.
+pub const TCP_KEEPALIVE_PROBES: u32 = 3;
+/// How often a client pings over HTTP/2, also when idle: a dead node is noticed within this and the next.
+pub const HTTP2_PING_INTERVAL: Millis = Millis(10_000);
+/// How long an HTTP/2 ping may stay unanswered.
+pub const HTTP2_PING_TIMEOUT: Millis = Millis(5_000);

@@ -1,0 +1,621 @@
+//! Outcomes of commands: what was done, or the typed reason why not.
+//!
+//! Both are remembered under the command's id, so that a retry gets the first answer. A rejection says what was wrong,
+//! where, and what would be right; [`Rejection::code`] is stable, for programs.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    command::{Role, RoleBinding},
+    ids::{ApprovalId, KillId, LogIndex, PersonId, Version},
+    limits::{APPROVALS_REQUIRED_MAX, REQUEST_LIFETIME_MAX},
+    path::{AgentPath, FleetPath},
+    policy::{LimitName, PolicyError},
+    selector::Selector,
+    time::{ClusterTime, Millis},
+};
+
+/// What a command did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Outcome {
+    /// A fleet was created or changed.
+    FleetStored {
+        /// Which.
+        path: FleetPath,
+        /// Its version now.
+        version: Version,
+    },
+    /// A fleet was deleted.
+    FleetDeleted {
+        /// Which.
+        path: FleetPath,
+    },
+    /// An agent was registered or changed.
+    AgentStored {
+        /// Which.
+        path: AgentPath,
+        /// Its version now.
+        version: Version,
+    },
+    /// An agent was deleted.
+    AgentDeleted {
+        /// Which.
+        path: AgentPath,
+    },
+    /// A person was enrolled or changed.
+    PersonStored {
+        /// Who.
+        person: PersonId,
+        /// Whether this was the second person, whose enrolment ends bootstrap for good.
+        ended_bootstrap: bool,
+    },
+    /// A person was removed.
+    PersonRemoved {
+        /// Who.
+        person: PersonId,
+    },
+    /// A kill is in force in the log.
+    Killed(Killed),
+    /// A kill was lifted.
+    Resumed {
+        /// Which.
+        kill: KillId,
+    },
+    /// The command waits for more people.
+    Pending(Pending),
+    /// An approval was the last that was needed: the command was carried out, or refused after all.
+    Executed {
+        /// Which command.
+        approval: ApprovalId,
+        /// Its own outcome.
+        outcome: Box<Result<Outcome, Rejection>>,
+    },
+    /// A waiting command was taken back or turned down.
+    Withdrawn {
+        /// Which.
+        approval: ApprovalId,
+    },
+    /// A revocation is in force in the log.
+    Revoked {
+        /// Until when it is kept: by then nothing that it could hit is still valid.
+        ends: ClusterTime,
+    },
+    /// The cluster's policy was changed.
+    PolicyStored,
+}
+
+/// See [`Outcome::Killed`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Killed {
+    /// The kill.
+    pub kill: KillId,
+    /// The log index at which it stands.
+    pub index: LogIndex,
+    /// What it stops.
+    pub selector: Selector,
+    /// How `selector` differs from what was asked, if it does.
+    pub adjusted: Option<Adjusted>,
+}
+
+/// Why a kill stops something else than what was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Adjusted {
+    /// Intersected with the part of the tree that the caller may stop.
+    NarrowedToCallersPath,
+    /// The table of kills is full: widened to the whole fleet rather than refused.
+    WidenedAtTheBound,
+    /// The table of kills is full and the same kill is in force already.
+    AlreadyInForce,
+}
+
+/// See [`Outcome::Pending`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pending {
+    /// What to approve.
+    pub approval: ApprovalId,
+    /// Distinct people needed, the one who asked included.
+    pub needed: u32,
+    /// People who have signed.
+    pub signed: u32,
+    /// When it lapses.
+    pub deadline: ClusterTime,
+}
+
+/// Why a command was refused. Nothing of it was applied.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum Rejection {
+    /// The cluster has not been founded.
+    #[error("the cluster has no genesis yet; its founding nodes write it when they first elect a leader")]
+    NotFounded,
+    /// The deadline has passed.
+    #[error(
+        "the command's deadline was {deadline} of cluster time and it is {now} now; send it again with a new id"
+    )]
+    DeadlinePassed {
+        /// The command's deadline.
+        deadline: ClusterTime,
+        /// Cluster time of the entry.
+        now: ClusterTime,
+    },
+    /// The deadline lies too far ahead.
+    #[error(
+        "the command's deadline lies {ahead} ahead; at most {max} are allowed (signed commands may wait longer than {REQUEST_LIFETIME_MAX})"
+    )]
+    DeadlineTooFar {
+        /// How far ahead it lies.
+        ahead: Millis,
+        /// How far it may.
+        max: Millis,
+    },
+    /// The command id was used for another command.
+    #[error("this request id was already used for another command; a new command needs a new id")]
+    RequestIdReused,
+    /// The table of command ids is full.
+    #[error(
+        "{remembered} recent commands are remembered, which is the bound; try again in a few seconds (kills still get through)"
+    )]
+    RequestTableFull {
+        /// How many are remembered.
+        remembered: u64,
+    },
+    /// The command's encoding is too large.
+    #[error("the command is {got_bytes} bytes long; at most {max_bytes} are allowed")]
+    CommandTooLarge {
+        /// Its size.
+        got_bytes: u64,
+        /// The bound.
+        max_bytes: u64,
+    },
+    /// The caller is nobody here.
+    #[error(
+        "`{person}` is not enrolled in this cluster; an admin can enrol people with `haltline operator add`"
+    )]
+    UnknownPerson {
+        /// Who.
+        person: PersonId,
+    },
+    /// The caller's roles don't suffice.
+    #[error("{person} may not {action}{}: it takes {}", At(.path.as_ref()), Any(.roles))]
+    PermissionDenied {
+        /// Who.
+        person: PersonId,
+        /// What they tried.
+        action: Action,
+        /// Where.
+        path: Option<FleetPath>,
+        /// Roles of which one would suffice, there or above.
+        roles: Vec<Role>,
+    },
+    /// A stop without a path by someone whose roles have paths.
+    #[error("without a fleet the selector reaches everything, and {person} holds no role at the root that may stop; add one of: {}", Paths(.paths))]
+    SelectorNeedsFleet {
+        /// Who.
+        person: PersonId,
+        /// Where they may stop.
+        paths: Vec<FleetPath>,
+    },
+    /// The selector can't be met.
+    #[error("agent {agent} does not lie under fleet {fleet}, so the selector could match nothing")]
+    SelectorContradiction {
+        /// The agent named.
+        agent: AgentPath,
+        /// The fleet named.
+        fleet: FleetPath,
+    },
+    /// No such fleet.
+    #[error("there is no fleet `{path}`{}", Nearest(.nearest.as_ref()))]
+    UnknownFleet {
+        /// The path.
+        path: FleetPath,
+        /// The name that looks most like it.
+        nearest: Option<FleetPath>,
+    },
+    /// No such agent.
+    #[error("there is no agent `{path}`{}", Nearest(.nearest.as_ref()))]
+    UnknownAgent {
+        /// The path.
+        path: AgentPath,
+        /// The name that looks most like it.
+        nearest: Option<AgentPath>,
+    },
+    /// A selector that names things of which none exists.
+    #[error("nothing in the registry matches `{selector}`; check it with --dry-run")]
+    NothingMatches {
+        /// The selector.
+        selector: Selector,
+    },
+    /// The name is taken.
+    #[error("`{path}` exists already; fleets and agents share one space of names")]
+    PathTaken {
+        /// The path.
+        path: FleetPath,
+    },
+    /// The fleet still holds something.
+    #[error("fleet `{path}` still holds {fleets} fleets and {agents} agents; delete those first")]
+    FleetNotEmpty {
+        /// The path.
+        path: FleetPath,
+        /// Fleets below it.
+        fleets: u64,
+        /// Agents below it.
+        agents: u64,
+    },
+    /// Somebody else changed it in between.
+    #[error("`{path}` is at version {current}, not {expected}; read it again and decide anew")]
+    VersionMismatch {
+        /// The path.
+        path: FleetPath,
+        /// The version that the command expected.
+        expected: Version,
+        /// The version there is.
+        current: Version,
+    },
+    /// Limits or intent out of bounds.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
+    /// A child wider than its parent.
+    #[error(
+        "{limit} of `{path}` would be {got}, but a fleet above it sets {above}; children can only narrow"
+    )]
+    LimitExceedsParent {
+        /// The fleet.
+        path: FleetPath,
+        /// Which limit.
+        limit: LimitName,
+        /// The value asked for.
+        got: u64,
+        /// The value above.
+        above: u64,
+    },
+    /// A table of the registry is full.
+    #[error("the table of {table} is full with {max} entries; {advice}")]
+    TableFull {
+        /// Which.
+        table: Table,
+        /// Its bound.
+        max: u64,
+        /// What to do.
+        advice: String,
+    },
+    /// The person exists already.
+    #[error("`{person}` is enrolled already")]
+    PersonExists {
+        /// Who.
+        person: PersonId,
+    },
+    /// No such person.
+    #[error("nobody is enrolled as `{person}`")]
+    NoSuchPerson {
+        /// Who.
+        person: PersonId,
+    },
+    /// The key belongs to somebody.
+    #[error("this key already belongs to `{owner}`; one key is one person's or one node's only")]
+    KeyTaken {
+        /// Whose it is.
+        owner: String,
+    },
+    /// A key that isn't one.
+    #[error("the signing key of `{person}` is no valid Ed25519 public key")]
+    BadKey {
+        /// Whose.
+        person: PersonId,
+    },
+    /// Roles or keys missing or too many.
+    #[error("`{person}` would have {got} {what}; it must be 1 to {max}")]
+    BadCount {
+        /// Who.
+        person: PersonId,
+        /// Of what.
+        what: PersonList,
+        /// How many.
+        got: u64,
+        /// The bound.
+        max: u64,
+    },
+    /// The second person could approve nothing.
+    #[error(
+        "enrolling the second person ends bootstrap, after which widening takes two; give `{person}` the role admin or approver at the root, or nobody could approve anything"
+    )]
+    SecondPersonMustApprove {
+        /// Who.
+        person: PersonId,
+    },
+    /// Too few people would be left.
+    #[error("then only {left} people could approve at the root, and {needed} are needed; enrol others first")]
+    TooFewApprovers {
+        /// How many would be left.
+        left: u64,
+        /// How many are needed.
+        needed: u64,
+    },
+    /// No such kill.
+    #[error("there is no {kill} in force")]
+    UnknownKill {
+        /// Which.
+        kill: KillId,
+    },
+    /// The signed selector isn't the kill's.
+    #[error("{kill} stops `{actual}`, not `{signed}`; look at it again before you sign")]
+    KillChanged {
+        /// Which.
+        kill: KillId,
+        /// The kill's selector.
+        actual: Selector,
+        /// The one in the command.
+        signed: Selector,
+    },
+    /// A duration out of its range.
+    #[error("a kill's {what} must be from 1 ms to {max}; it was {got}")]
+    KillDuration {
+        /// Which of them.
+        what: KillDurationName,
+        /// What came.
+        got: Millis,
+        /// The bound.
+        max: Millis,
+    },
+    /// No such waiting command.
+    #[error("there is no {approval} waiting; it may have been carried out, withdrawn, or lapsed")]
+    UnknownApproval {
+        /// Which.
+        approval: ApprovalId,
+    },
+    /// The same person twice.
+    #[error("{person} has signed {approval} already; it takes another person")]
+    AlreadySigned {
+        /// Who.
+        person: PersonId,
+        /// Which.
+        approval: ApprovalId,
+    },
+    /// The command widens and isn't signed.
+    #[error("this widens what is allowed ({widening}), so it needs {person}'s own signature")]
+    SignatureRequired {
+        /// Who must sign.
+        person: PersonId,
+        /// What makes it a widening.
+        widening: Widening,
+    },
+    /// The signature is wrong.
+    #[error("the signature is not {person}'s over this command in this cluster and incarnation")]
+    BadSignature {
+        /// Who should have signed.
+        person: PersonId,
+    },
+    /// Revocations of this kind are made by the machine.
+    #[error(
+        "this kind of revocation follows a terminating kill by itself; use `haltline kill --mode terminate`"
+    )]
+    RevocationByMachineOnly,
+    /// A policy out of range.
+    #[error(
+        "a policy must ask for 1 to {APPROVALS_REQUIRED_MAX} people, and at least 2 once bootstrap has ended; it asked for {got}"
+    )]
+    PolicyOutOfRange {
+        /// What came.
+        got: u32,
+    },
+}
+
+/// What was tried, for [`Rejection::PermissionDenied`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Action {
+    /// Change the registry.
+    ChangeRegistry,
+    /// Stop things.
+    Stop,
+    /// Ask to resume or agree to it.
+    Resume,
+    /// Agree to what needs a second person.
+    Approve,
+    /// Change people, roles or policy.
+    ChangePeople,
+    /// Withdraw somebody else's command.
+    Withdraw,
+}
+
+/// A table of the machine, for [`Rejection::TableFull`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Table {
+    /// Fleets.
+    Fleets,
+    /// Agents.
+    Agents,
+    /// People.
+    People,
+    /// Revocations.
+    Revocations,
+    /// Commands that wait for approval.
+    Approvals,
+}
+
+/// A list of a person, for [`Rejection::BadCount`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PersonList {
+    /// Roles.
+    Roles,
+    /// TLS keys.
+    TlsKeys,
+}
+
+/// A duration of a kill, for [`Rejection::KillDuration`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum KillDurationName {
+    /// How long a drain lasts.
+    Drain,
+    /// How long until it expires.
+    Expiry,
+}
+
+/// What makes a command a widening (design 04, People).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Widening {
+    /// A limit is raised, or set above its default.
+    LimitRaised,
+    /// A fleet may use something it could not.
+    IntentExtended,
+    /// A subject is taken out of a kill by name or label.
+    LeavesKill,
+    /// A kill is lifted.
+    KillLifted,
+    /// A person is enrolled.
+    PersonEnrolled,
+    /// A person gains a role.
+    RoleGranted,
+    /// A person's keys change.
+    IdentityChanged,
+    /// Fewer people are asked for.
+    FewerApprovals,
+}
+
+macro_rules! plain_words {
+    ($($name:ident { $($variant:ident => $words:literal),+ $(,)? })+) => {
+        $(impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(match self { $(Self::$variant => $words),+ })
+            }
+        })+
+    };
+}
+
+plain_words! {
+    Action {
+        ChangeRegistry => "change the registry",
+        Stop => "stop things",
+        Resume => "resume",
+        Approve => "approve",
+        ChangePeople => "change people or policy",
+        Withdraw => "withdraw another person's command",
+    }
+    Table {
+        Fleets => "fleets",
+        Agents => "agents",
+        People => "people",
+        Revocations => "revocations",
+        Approvals => "waiting approvals",
+    }
+    PersonList { Roles => "roles", TlsKeys => "TLS keys" }
+    KillDurationName { Drain => "drain time", Expiry => "expiry" }
+    Widening {
+        LimitRaised => "a limit is raised",
+        IntentExtended => "the declared intent allows more",
+        LeavesKill => "a subject would leave a kill in force",
+        KillLifted => "a kill is lifted",
+        PersonEnrolled => "a person is enrolled",
+        RoleGranted => "a role is granted",
+        IdentityChanged => "a person's keys change",
+        FewerApprovals => "fewer people would be asked for",
+    }
+    Role {
+        Viewer => "viewer",
+        Responder => "responder",
+        Operator => "operator",
+        Approver => "approver",
+        Auditor => "auditor",
+        Admin => "admin",
+    }
+}
+
+impl std::fmt::Display for RoleBinding {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.path {
+            Some(path) => write!(f, "{}@{path}", self.role),
+            None => write!(f, "{}@/", self.role),
+        }
+    }
+}
+
+struct At<'a>(Option<&'a FleetPath>);
+
+impl std::fmt::Display for At<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            Some(path) => write!(f, " in `{path}`"),
+            None => f.write_str(" at the root"),
+        }
+    }
+}
+
+struct Nearest<'a, T>(Option<&'a T>);
+
+impl<T: std::fmt::Display> std::fmt::Display for Nearest<'_, T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            Some(name) => write!(f, "; did you mean `{name}`?"),
+            None => Ok(()),
+        }
+    }
+}
+
+struct Any<'a>(&'a [Role]);
+
+impl std::fmt::Display for Any<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write_joined(f, self.0, " or ")
+    }
+}
+
+struct Paths<'a>(&'a [FleetPath]);
+
+impl std::fmt::Display for Paths<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.0.is_empty() { f.write_str("(no fleet)") } else { write_joined(f, self.0, ", ") }
+    }
+}
+
+fn write_joined<T: std::fmt::Display>(
+    f: &mut std::fmt::Formatter<'_>,
+    items: &[T],
+    separator: &str,
+) -> std::fmt::Result {
+    items.iter().enumerate().try_for_each(|(position, item)| {
+        let separator = if position == 0 { "" } else { separator };
+        write!(f, "{separator}{item}")
+    })
+}
+
+impl Rejection {
+    /// A stable name for programs, as `google.rpc.ErrorInfo.reason` wants it.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::NotFounded => "NOT_FOUNDED",
+            Self::DeadlinePassed { .. } => "DEADLINE_PASSED",
+            Self::DeadlineTooFar { .. } => "DEADLINE_TOO_FAR",
+            Self::RequestIdReused => "REQUEST_ID_REUSED",
+            Self::RequestTableFull { .. } => "REQUEST_TABLE_FULL",
+            Self::CommandTooLarge { .. } => "COMMAND_TOO_LARGE",
+            Self::UnknownPerson { .. } => "UNKNOWN_PERSON",
+            Self::PermissionDenied { .. } => "PERMISSION_DENIED",
+            Self::SelectorNeedsFleet { .. } => "SELECTOR_NEEDS_FLEET",
+            Self::SelectorContradiction { .. } => "SELECTOR_CONTRADICTION",
+            Self::UnknownFleet { .. } => "UNKNOWN_FLEET",
+            Self::UnknownAgent { .. } => "UNKNOWN_AGENT",
+            Self::NothingMatches { .. } => "NOTHING_MATCHES",
+            Self::PathTaken { .. } => "PATH_TAKEN",
+            Self::FleetNotEmpty { .. } => "FLEET_NOT_EMPTY",
+            Self::VersionMismatch { .. } => "VERSION_MISMATCH",
+            Self::Policy(PolicyError::OutOfRange { .. }) => "LIMIT_OUT_OF_RANGE",
+            Self::Policy(PolicyError::TooManyPatterns { .. }) => "TOO_MANY_PATTERNS",
+            Self::LimitExceedsParent { .. } => "LIMIT_EXCEEDS_PARENT",
+            Self::TableFull { .. } => "TABLE_FULL",
+            Self::PersonExists { .. } => "PERSON_EXISTS",
+            Self::NoSuchPerson { .. } => "NO_SUCH_PERSON",
+            Self::KeyTaken { .. } => "KEY_TAKEN",
+            Self::BadKey { .. } => "BAD_KEY",
+            Self::BadCount { .. } => "BAD_COUNT",
+            Self::SecondPersonMustApprove { .. } => "SECOND_PERSON_MUST_APPROVE",
+            Self::TooFewApprovers { .. } => "TOO_FEW_APPROVERS",
+            Self::UnknownKill { .. } => "UNKNOWN_KILL",
+            Self::KillChanged { .. } => "KILL_CHANGED",
+            Self::KillDuration { .. } => "KILL_DURATION",
+            Self::UnknownApproval { .. } => "UNKNOWN_APPROVAL",
+            Self::AlreadySigned { .. } => "ALREADY_SIGNED",
+            Self::SignatureRequired { .. } => "SIGNATURE_REQUIRED",
+            Self::BadSignature { .. } => "BAD_SIGNATURE",
+            Self::RevocationByMachineOnly => "REVOCATION_BY_MACHINE_ONLY",
+            Self::PolicyOutOfRange { .. } => "POLICY_OUT_OF_RANGE",
+        }
+    }
+}

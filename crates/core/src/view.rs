@@ -1,0 +1,130 @@
+//! The enforcement view: all that deciding needs, derived from enforcement events alone.
+//!
+//! Nodes and edges hold the same view and use the same matcher, so the centre and the edge can't drift apart. It must
+//! stay a function of the events: whatever isn't in an event can't be here.
+
+use imbl::OrdMap;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    command::RevocationTarget,
+    event::{ChainPosition, EnforcementEvent, FleetPolicy, KillForce},
+    ids::{ClusterId, Incarnation, KillId, LogIndex, NodeId, PublicKey},
+    path::{AgentPath, FleetPath},
+    policy::{EffectiveLimits, Limits},
+    selector::{Selector, Subject},
+    text::Labels,
+    time::ClusterTime,
+};
+
+/// A kill, as an edge knows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ViewKill {
+    /// What it stops.
+    pub selector: Selector,
+    /// How.
+    pub force: KillForce,
+}
+
+/// A revocation, as an edge knows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ViewRevocation {
+    /// Whose credentials, issued before which index, where the target alone doesn't say.
+    pub issued_before: Option<(Selector, LogIndex)>,
+    /// Nothing that it could hit is valid after this.
+    pub ends: ClusterTime,
+}
+
+/// All that deciding needs, at one position of the event chain.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct View {
+    /// Where on the chain this view stands.
+    pub position: ChainPosition,
+    /// The cluster, once founded.
+    pub cluster: Option<(ClusterId, Incarnation)>,
+    /// Keys that sign statements.
+    pub node_keys: OrdMap<NodeId, PublicKey>,
+    /// Kills in force.
+    pub kills: OrdMap<KillId, ViewKill>,
+    /// Revocations in force.
+    pub revocations: OrdMap<RevocationTarget, ViewRevocation>,
+    /// Fleets.
+    pub fleets: OrdMap<FleetPath, FleetPolicy>,
+    /// Agents, with their own labels.
+    pub agents: OrdMap<AgentPath, Labels>,
+}
+
+impl View {
+    /// Takes one step. Returns nothing, refuses nothing: the machine made the event, and events are facts.
+    pub fn apply(&mut self, event: &EnforcementEvent) {
+        self.position = self.position.after(event);
+        match event.clone() {
+            EnforcementEvent::Founded { cluster_id, incarnation } => {
+                self.cluster = Some((cluster_id, incarnation))
+            }
+            EnforcementEvent::NodeKeySet { node, key } => {
+                self.node_keys.insert(node, key);
+            }
+            EnforcementEvent::KillSet { kill, selector, force } => {
+                self.kills.insert(kill, ViewKill { selector, force });
+            }
+            EnforcementEvent::KillLifted { kill } => {
+                self.kills.remove(&kill);
+            }
+            EnforcementEvent::Revoked { target, issued_before, ends } => {
+                self.revocations.insert(target, ViewRevocation { issued_before, ends });
+            }
+            EnforcementEvent::RevocationEnded { target } => {
+                self.revocations.remove(&target);
+            }
+            EnforcementEvent::FleetSet { path, policy } => {
+                self.fleets.insert(path, policy);
+            }
+            EnforcementEvent::FleetRemoved { path } => {
+                self.fleets.remove(&path);
+            }
+            EnforcementEvent::AgentSet { path, labels } => {
+                self.agents.insert(path, labels);
+            }
+            EnforcementEvent::AgentRemoved { path } => {
+                self.agents.remove(&path);
+            }
+        }
+    }
+
+    /// The first kill in force that stops the subject outright, if any.
+    #[must_use]
+    pub fn denied_by(&self, subject: &Subject<'_>) -> Option<(KillId, &ViewKill)> {
+        self.kills
+            .iter()
+            .find(|(_, kill)| kill.force == KillForce::Denying && kill.selector.matches(subject))
+            .map(|(id, kill)| (*id, kill))
+    }
+
+    /// The labels that count for an agent: its own over those of the fleets above it, the nearest first.
+    #[must_use]
+    pub fn effective_labels(&self, agent: &AgentPath) -> Labels {
+        let own = self.agents.get(agent.as_str());
+        let fleet = agent.fleet();
+        let above: Vec<_> = fleet
+            .self_and_ancestors()
+            .filter_map(|path| self.fleets.get(path.as_str()).map(|policy| &policy.labels))
+            .collect();
+        merge_labels(above.into_iter().rev().chain(own))
+    }
+
+    /// The limits that apply in a fleet.
+    #[must_use]
+    pub fn effective_limits(&self, fleet: &FleetPath) -> EffectiveLimits {
+        fleet
+            .self_and_ancestors()
+            .filter_map(|path| self.fleets.get(path.as_str()))
+            .fold(Limits::default(), |limits, policy| limits.narrowed_by(policy.limits))
+            .effective()
+    }
+}
+
+/// Lays label sets over one another, later ones winning. May exceed the bound of one set, never that of a whole path.
+pub(crate) fn merge_labels<'a>(sets: impl IntoIterator<Item = &'a Labels>) -> Labels {
+    sets.into_iter().fold(Labels::none(), |merged, set| merged.overlaid(set))
+}
