@@ -19,8 +19,11 @@ pub mod path;
 pub mod policy;
 pub mod rejection;
 pub mod selector;
+pub mod snapshot;
+pub mod state;
 pub mod text;
 pub mod time;
 pub mod view;
+pub mod widens;
 
 pub use ids::LogIndex;

@@ -131,3 +131,41 @@ pub const TCP_KEEPALIVE_PROBES: u32 = 3;
 pub const HTTP2_PING_INTERVAL: Millis = Millis(10_000);
 /// How long an HTTP/2 ping may stay unanswered.
 pub const HTTP2_PING_TIMEOUT: Millis = Millis(5_000);
+
+// --- Durable log and snapshots (crate storage) -----------------------------------------------------------------------
+
+/// Bytes of one record of the Raft log: four of the largest batches, so that an entry's envelope never matters.
+pub const LOG_RECORD_BYTES_MAX: usize = 4 * BATCH_BYTES_MAX;
+/// Bytes of a vote, or of the log id of a purge or commit: a few numbers, and three of them fit in a segment's header.
+pub const LOG_MARK_BYTES_MAX: usize = 512;
+/// Bytes of one segment file: small enough to zero ahead and to read back in one piece, large enough that the three
+/// syncs of opening one vanish among the thousands that fill it.
+pub const LOG_SEGMENT_BYTES: u32 = 16 * 1_024 * 1_024;
+/// Smallest segment: its header and one small record. Tests roll often with it.
+pub const LOG_SEGMENT_BYTES_MIN: u32 = 8 * 1_024;
+/// Largest segment: offsets are 32 bits wide and recovery reads one segment at a time into memory.
+pub const LOG_SEGMENT_BYTES_MAX: u32 = 1_024 * 1_024 * 1_024;
+/// Segment files of one log, 64 GiB: far more than lies between two snapshots. At the bound the log stops.
+pub const LOG_SEGMENTS_MAX: usize = 4_096;
+/// Records held: each costs 16 to 24 bytes of memory for its place. At the bound appends are refused until a purge.
+pub const LOG_RECORDS_MAX: usize = 4 * 1_024 * 1_024;
+/// Bytes of recent records kept in memory, which is what followers that keep up are sent from.
+pub const LOG_CACHE_BYTES: usize = 32 * 1_024 * 1_024;
+/// Bytes on their way to the disk before an append waits for room.
+pub const LOG_PENDING_BYTES_MAX: usize = 64 * 1_024 * 1_024;
+/// Bytes that one sync makes durable at most, so that the first append in it doesn't wait long for the last.
+pub const LOG_SYNC_BYTES_MAX: usize = 8 * 1_024 * 1_024;
+/// Bytes of neighbouring records that are read from disk at once.
+pub const LOG_READ_BYTES: usize = 1_024 * 1_024;
+/// Emptied segment files that are kept for reuse, because zeroing a new one costs a segment's worth of writes.
+pub const LOG_SPARE_SEGMENTS_MAX: usize = 2;
+/// Bytes of a snapshot file: the state lives in memory, so this is beyond what a node can load.
+pub const SNAPSHOT_BYTES_MAX: u64 = 64 * 1_024 * 1_024 * 1_024;
+/// Bytes of one chunk of a snapshot file, and of one read from it.
+pub const SNAPSHOT_CHUNK_BYTES_MAX: usize = 4 * 1_024 * 1_024;
+/// Bytes of a snapshot's metadata: log id and membership with the addresses of all nodes.
+pub const SNAPSHOT_META_BYTES_MAX: usize = 64 * 1_024;
+/// Snapshots written at once: one built here and one received from a leader, and one of either to be given up.
+pub const SNAPSHOT_WRITERS_MAX: usize = 3;
+/// Bytes of the `IDENTITY` file.
+pub const IDENTITY_FILE_BYTES_MAX: usize = 4 * 1_024;

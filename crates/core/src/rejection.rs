@@ -329,6 +329,12 @@ pub enum Rejection {
         /// How many are needed.
         needed: u64,
     },
+    /// Nobody could change people any more.
+    #[error("`{person}` is the last admin at the root; give somebody else that role first")]
+    LastAdmin {
+        /// Who.
+        person: PersonId,
+    },
     /// No such kill.
     #[error("there is no {kill} in force")]
     UnknownKill {
@@ -389,9 +395,7 @@ pub enum Rejection {
     )]
     RevocationByMachineOnly,
     /// A policy out of range.
-    #[error(
-        "a policy must ask for 1 to {APPROVALS_REQUIRED_MAX} people, and at least 2 once bootstrap has ended; it asked for {got}"
-    )]
+    #[error("a policy must ask for 2 to {APPROVALS_REQUIRED_MAX} people; it asked for {got}")]
     PolicyOutOfRange {
         /// What came.
         got: u32,
@@ -607,6 +611,7 @@ impl Rejection {
             Self::BadCount { .. } => "BAD_COUNT",
             Self::SecondPersonMustApprove { .. } => "SECOND_PERSON_MUST_APPROVE",
             Self::TooFewApprovers { .. } => "TOO_FEW_APPROVERS",
+            Self::LastAdmin { .. } => "LAST_ADMIN",
             Self::UnknownKill { .. } => "UNKNOWN_KILL",
             Self::KillChanged { .. } => "KILL_CHANGED",
             Self::KillDuration { .. } => "KILL_DURATION",

@@ -1,0 +1,195 @@
+//! Commands that widen, and the people they need.
+//!
+//! A command that widens is rehearsed on a copy of the state, so that nobody is asked to agree to what can't be done, and
+//! then waits until enough distinct people have signed the very same statement. When the last signature arrives
+//! everything is judged again: who still holds the role and the key, how many are needed by now, and the command itself.
+
+use super::{
+    Due, Effects, State,
+    change::ChangeKind,
+    records::{PendingApproval, Signer},
+};
+use crate::{
+    command::{Approve, Command, Request, Withdraw},
+    ids::{ApprovalId, PersonId},
+    limits::{PENDING_APPROVALS_MAX, PENDING_APPROVALS_PER_PERSON_MAX},
+    rejection::{Action, Outcome, Pending, Rejection, Table, Widening},
+    widens::widens,
+};
+
+impl State {
+    /// Judges a request: authority, signature, and whether it takes more people; then carries it out or lets it wait.
+    pub(super) fn judge(&mut self, request: &Request, effects: &mut Effects) -> Result<Outcome, Rejection> {
+        if matches!(request.command, Command::Approve(_) | Command::Withdraw(_)) {
+            return self.perform(request, effects);
+        }
+        // A kill narrows itself to what the caller may stop, so it judges its own authority.
+        if !request.command.is_kill() {
+            self.authorize(&request.caller, &request.command)?;
+        }
+        let key = match &request.signature {
+            Some(signature) => Some(self.verify(&request.caller, signature, request)?),
+            None => None,
+        };
+        let Some(widening) = widens(self, &request.command) else {
+            return self.perform(request, effects);
+        };
+        self.rehearse(request)?;
+        let person = request.caller.clone();
+        let key = key.ok_or(Rejection::SignatureRequired { person: person.clone(), widening })?;
+        let needed = self.people_needed(widening);
+        if needed <= 1 {
+            return self.perform(request, effects);
+        }
+        self.let_wait(request, Signer { person, key }, needed, effects)
+    }
+
+    /// How many distinct people a widening takes.
+    pub(super) fn people_needed(&self, widening: Widening) -> u32 {
+        match widening {
+            _ if self.bootstrap => 1,
+            Widening::KillLifted | Widening::LeavesKill => self.policy.approvals_to_resume,
+            Widening::LimitRaised
+            | Widening::IntentExtended
+            | Widening::PersonEnrolled
+            | Widening::RoleGranted
+            | Widening::IdentityChanged
+            | Widening::FewerApprovals => self.policy.approvals_to_widen,
+        }
+    }
+
+    /// Carries the command out on a copy, to learn whether it would be refused.
+    fn rehearse(&self, request: &Request) -> Result<(), Rejection> {
+        let mut effects = Effects { stamp: self.last, caller: None, events: Vec::new(), changes: Vec::new() };
+        self.clone().perform(request, &mut effects).map(drop)
+    }
+
+    fn let_wait(
+        &mut self,
+        request: &Request,
+        signer: Signer,
+        needed: u32,
+        effects: &mut Effects,
+    ) -> Result<Outcome, Rejection> {
+        let of_caller =
+            self.approvals.values().filter(|waiting| waiting.request.caller == request.caller).count();
+        if self.approvals.len() >= PENDING_APPROVALS_MAX || of_caller >= PENDING_APPROVALS_PER_PERSON_MAX {
+            let advice = "withdraw some, approve some, or wait until they lapse".into();
+            let max = if of_caller >= PENDING_APPROVALS_PER_PERSON_MAX {
+                PENDING_APPROVALS_PER_PERSON_MAX
+            } else {
+                PENDING_APPROVALS_MAX
+            };
+            return Err(Rejection::TableFull { table: Table::Approvals, max: max as u64, advice });
+        }
+        self.next_approval += 1;
+        let approval = ApprovalId(self.next_approval);
+        let deadline = request.deadline;
+        let waiting = PendingApproval {
+            request: request.clone(),
+            needed,
+            signers: vec![signer],
+            created: effects.stamp,
+        };
+        self.approvals.insert(approval, waiting);
+        self.derived.due.insert((deadline, Due::ApprovalLapses(approval)));
+        effects.caller = Some(request.caller.clone());
+        let command = request.command.name().into();
+        effects.changed(ChangeKind::ApprovalRequested { approval, command, needed });
+        Ok(Outcome::Pending(Pending { approval, needed, signed: 1, deadline }))
+    }
+
+    /// Adds a person's signature to a waiting command, and carries it out if that was the last one needed.
+    pub(super) fn approve(
+        &mut self,
+        request: &Request,
+        command: &Approve,
+        effects: &mut Effects,
+    ) -> Result<Outcome, Rejection> {
+        let (approval, person) = (command.approval, &request.caller);
+        let unknown = Rejection::UnknownApproval { approval };
+        let waiting = self.approvals.get(&approval).ok_or(unknown)?.clone();
+        self.may_approve(person, &waiting.request.command)?;
+        if waiting.signed_by().any(|signer| signer == person) {
+            return Err(Rejection::AlreadySigned { person: person.clone(), approval });
+        }
+        let widening = widens(self, &waiting.request.command);
+        let signature = request.signature.ok_or_else(|| Rejection::SignatureRequired {
+            person: person.clone(),
+            widening: widening.unwrap_or(Widening::LeavesKill),
+        })?;
+        let key = self.verify(person, &signature, &waiting.request)?;
+
+        let mut waiting = waiting;
+        waiting.signers.push(Signer { person: person.clone(), key });
+        waiting.needed = waiting.needed.max(widening.map_or(0, |widening| self.people_needed(widening)));
+        let signed = self.valid_signers(&waiting);
+        let needed = waiting.needed;
+        effects.changed(ChangeKind::ApprovalSigned { approval, signed, needed });
+        if signed < needed {
+            let deadline = waiting.request.deadline;
+            self.approvals.insert(approval, waiting);
+            return Ok(Outcome::Pending(Pending { approval, needed, signed, deadline }));
+        }
+        self.forget_approval(approval);
+        let outcome = self.carry_out(approval, &waiting.request, effects);
+        effects.caller = Some(person.clone());
+        Ok(Outcome::Executed { approval, outcome: Box::new(outcome) })
+    }
+
+    fn carry_out(
+        &mut self,
+        approval: ApprovalId,
+        request: &Request,
+        effects: &mut Effects,
+    ) -> Result<Outcome, Rejection> {
+        let outcome =
+            self.authorize(&request.caller, &request.command).and_then(|()| self.perform(request, effects));
+        effects.changed(match &outcome {
+            Ok(_) => ChangeKind::ApprovalExecuted { approval },
+            Err(rejection) => ChangeKind::ApprovalRefused { approval, code: rejection.code().into() },
+        });
+        outcome
+    }
+
+    /// How many of those who signed still count: enrolled, with the same key and a role that reaches the command.
+    fn valid_signers(&self, waiting: &PendingApproval) -> u32 {
+        let requester = &waiting.request.caller;
+        let counts = |signer: &&Signer| {
+            let keeps_key =
+                self.people.get(&signer.person).is_some_and(|person| person.signing_key == signer.key);
+            let command = &waiting.request.command;
+            let may = if signer.person == *requester {
+                self.authorize(requester, command).is_ok()
+            } else {
+                self.may_approve(&signer.person, command).is_ok()
+            };
+            keeps_key && may
+        };
+        u32::try_from(waiting.signers.iter().filter(counts).count()).unwrap_or(u32::MAX)
+    }
+
+    /// Turns a waiting command down: whoever asked for it, or whoever could approve it.
+    pub(super) fn withdraw(
+        &mut self,
+        caller: &PersonId,
+        command: &Withdraw,
+        effects: &mut Effects,
+    ) -> Result<Outcome, Rejection> {
+        let approval = command.approval;
+        let waiting = self.approvals.get(&approval).ok_or(Rejection::UnknownApproval { approval })?;
+        if waiting.request.caller != *caller {
+            let (_, scopes) = self.reach(&waiting.request.command);
+            scopes.iter().try_for_each(|scope| self.may(caller, Action::Withdraw, scope.as_ref()))?;
+        }
+        self.forget_approval(approval);
+        effects.changed(ChangeKind::ApprovalWithdrawn { approval });
+        Ok(Outcome::Withdrawn { approval })
+    }
+
+    fn forget_approval(&mut self, approval: ApprovalId) {
+        if let Some(waiting) = self.approvals.remove(&approval) {
+            self.derived.due.remove(&(waiting.request.deadline, Due::ApprovalLapses(approval)));
+        }
+    }
+}

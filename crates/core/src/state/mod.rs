@@ -1,0 +1,328 @@
+//! The machine: the replicated state and how one entry of the log changes it.
+//!
+//! `apply` is a function of state, stamp and batch. Each command is judged whole before anything changes, so nothing
+//! half-applies; whatever is due by the entry's cluster time happens first, so that time itself is an input from the log.
+//! The state lives in persistent maps: a clone is cheap, and a snapshot is a clone.
+
+mod approvals;
+mod authority;
+pub mod change;
+mod expiry;
+mod kills;
+mod people;
+pub mod records;
+mod registry;
+mod requests;
+mod revocations;
+
+pub use authority::Scope;
+pub use kills::BlastRadius;
+
+use imbl::{OrdMap, OrdSet};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    command::{Batch, ClusterPolicy, Command, Genesis, NodeRecord, Request, RevocationTarget},
+    event::{ChainPosition, EnforcementEvent},
+    ids::{ApprovalId, KeyHash, KillId, LogIndex, NodeId, PersonId, PublicKey, RequestId},
+    path::{AgentPath, FleetPath},
+    rejection::{Outcome, Rejection},
+    time::{ClusterTime, Stamp},
+};
+use change::{Change, ChangeKind};
+use records::{
+    Agent, ClusterIdentity, Fleet, Kill, LiftedKill, PendingApproval, Person, Recorded, Revocation,
+};
+
+/// The replicated state.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct State {
+    cluster: Option<ClusterIdentity>,
+    bootstrap: bool,
+    policy: ClusterPolicy,
+    last: Stamp,
+    chain: ChainPosition,
+    nodes: OrdMap<NodeId, NodeRecord>,
+    fleets: OrdMap<FleetPath, Fleet>,
+    agents: OrdMap<AgentPath, Agent>,
+    people: OrdMap<PersonId, Person>,
+    kills: OrdMap<KillId, Kill>,
+    lifted: OrdMap<KillId, LiftedKill>,
+    next_kill: u64,
+    revocations: OrdMap<RevocationTarget, Revocation>,
+    approvals: OrdMap<ApprovalId, PendingApproval>,
+    next_approval: u64,
+    requests: OrdMap<(PersonId, RequestId), Recorded>,
+    /// What follows from the fields above; not encoded.
+    #[serde(skip)]
+    derived: Derived,
+}
+
+/// Indexes that are functions of the rest of the state.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Derived {
+    due: OrdSet<(ClusterTime, Due)>,
+    key_owners: OrdMap<KeyHash, KeyOwner>,
+    signing_key_owners: OrdMap<PublicKey, KeyOwner>,
+}
+
+/// What happens by itself at some cluster time.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Due {
+    DrainEnds(KillId),
+    KillExpires(KillId),
+    RevocationEnds(RevocationTarget),
+    ApprovalLapses(ApprovalId),
+    RequestForgotten(PersonId, RequestId),
+}
+
+/// Whose a key is.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum KeyOwner {
+    /// A person's.
+    Person(PersonId),
+    /// A node's.
+    Node(NodeId),
+}
+
+impl std::fmt::Display for KeyOwner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Person(person) => write!(f, "{person}"),
+            Self::Node(node) => write!(f, "node {node}"),
+        }
+    }
+}
+
+/// What applying one entry did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Applied {
+    /// One for each request of the batch, in its order.
+    pub results: Vec<Result<Outcome, Rejection>>,
+    /// What edges learn from it, in order.
+    pub events: Vec<EnforcementEvent>,
+    /// What people learn from it, in order.
+    pub changes: Vec<Change>,
+}
+
+/// Who does something at which entry, and what comes of it.
+struct Effects {
+    stamp: Stamp,
+    /// `None` while the machine acts by itself.
+    caller: Option<PersonId>,
+    events: Vec<EnforcementEvent>,
+    changes: Vec<Change>,
+}
+
+impl Effects {
+    fn changed(&mut self, kind: ChangeKind) {
+        self.changes.push(Change { caller: self.caller.clone(), kind });
+    }
+}
+
+impl State {
+    /// The state before the first entry.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { bootstrap: true, ..Self::default() }
+    }
+
+    /// Applies one entry of the log. Cluster time never goes back, whatever the batch says.
+    pub fn apply(&mut self, index: LogIndex, batch: &Batch) -> Applied {
+        let cluster_time = batch.cluster_time.max(self.last.cluster_time);
+        self.last = Stamp { index, cluster_time, wall_time: batch.wall_time };
+        let mut effects = Effects { stamp: self.last, caller: None, events: Vec::new(), changes: Vec::new() };
+        if let Some(genesis) = &batch.genesis
+            && self.cluster.is_none()
+        {
+            self.found(genesis, &mut effects);
+        }
+        self.let_time_pass(&mut effects);
+        let results = batch.requests.iter().map(|request| self.answer(request, &mut effects)).collect();
+        Applied { results, events: effects.events, changes: effects.changes }
+    }
+
+    /// Founds the cluster. A second genesis changes nothing, so that every founding node may propose it.
+    fn found(&mut self, genesis: &Genesis, effects: &mut Effects) {
+        let identity = ClusterIdentity {
+            id: genesis.cluster_id,
+            incarnation: genesis.incarnation,
+            trust_bundle: genesis.trust_bundle,
+        };
+        self.cluster = Some(identity);
+        let founded =
+            EnforcementEvent::Founded { cluster_id: genesis.cluster_id, incarnation: genesis.incarnation };
+        self.emit(founded, effects);
+        for node in &genesis.nodes {
+            self.nodes.insert(node.id, node.clone());
+            self.emit(EnforcementEvent::NodeKeySet { node: node.id, key: node.signing_key }, effects);
+        }
+        let admin = &genesis.first_admin;
+        self.people.insert(admin.person.clone(), Person::enrolled(admin, effects.stamp));
+        self.rebuild_derived();
+        effects.changed(ChangeKind::Founded { cluster: genesis.cluster_id });
+    }
+
+    /// Extends the chain by one event.
+    fn emit(&mut self, event: EnforcementEvent, effects: &mut Effects) {
+        self.chain = self.chain.after(&event);
+        effects.events.push(event);
+    }
+
+    /// Carries out a command whose caller, signatures and approvals have been judged. Checks first, then changes.
+    fn perform(&mut self, request: &Request, effects: &mut Effects) -> Result<Outcome, Rejection> {
+        let caller = &request.caller;
+        effects.caller = Some(caller.clone());
+        match &request.command {
+            Command::FleetCreate(command) => self.create_fleet(command, effects),
+            Command::FleetUpdate(command) => self.update_fleet(command, effects),
+            Command::FleetDelete(command) => self.delete_fleet(command, effects),
+            Command::AgentRegister(command) => self.register_agent(command, effects),
+            Command::AgentUpdate(command) => self.update_agent(command, effects),
+            Command::AgentDelete(command) => self.delete_agent(command, effects),
+            Command::PersonAdd(command) => self.add_person(command, effects),
+            Command::PersonUpdate(command) => self.update_person(command, effects),
+            Command::PersonRemove(command) => self.remove_person(command, effects),
+            Command::Kill(command) => self.kill(caller, command, effects),
+            Command::Resume(command) => self.resume(command, effects),
+            Command::Approve(command) => self.approve(request, command, effects),
+            Command::Withdraw(command) => self.withdraw(caller, command, effects),
+            Command::Revoke(command) => self.revoke(caller, command, effects),
+            Command::PolicyUpdate(policy) => self.update_policy(*policy, effects),
+        }
+    }
+
+    /// Rebuilds what isn't encoded.
+    pub(crate) fn rebuild_derived(&mut self) {
+        let mut derived = Derived::default();
+        for (id, kill) in &self.kills {
+            derived.due.extend(kill.drain_ends.map(|time| (time, Due::DrainEnds(*id))));
+            derived.due.extend(kill.expires.map(|time| (time, Due::KillExpires(*id))));
+        }
+        for (target, revocation) in &self.revocations {
+            derived.due.insert((revocation.ends, Due::RevocationEnds(target.clone())));
+        }
+        for (id, approval) in &self.approvals {
+            derived.due.insert((approval.request.deadline, Due::ApprovalLapses(*id)));
+        }
+        for ((person, id), recorded) in &self.requests {
+            derived.due.insert((recorded.until, Due::RequestForgotten(person.clone(), *id)));
+        }
+        for (id, node) in &self.nodes {
+            derived.key_owners.insert(node.key_hash, KeyOwner::Node(*id));
+            derived.signing_key_owners.insert(node.signing_key, KeyOwner::Node(*id));
+        }
+        self.derived = derived;
+        for (id, person) in self.people.clone() {
+            self.index_keys(&id, &person);
+        }
+    }
+
+    /// Whether the first entry was applied.
+    #[must_use]
+    pub fn is_founded(&self) -> bool {
+        self.cluster.is_some()
+    }
+
+    /// Which cluster this is, once founded.
+    #[must_use]
+    pub fn cluster(&self) -> Option<&ClusterIdentity> {
+        self.cluster.as_ref()
+    }
+
+    /// Whether one person still suffices for everything.
+    #[must_use]
+    pub fn is_bootstrap(&self) -> bool {
+        self.bootstrap
+    }
+
+    /// How many people it takes.
+    #[must_use]
+    pub fn policy(&self) -> ClusterPolicy {
+        self.policy
+    }
+
+    /// Stamp of the last entry applied.
+    #[must_use]
+    pub fn last_stamp(&self) -> Stamp {
+        self.last
+    }
+
+    /// Where the chain of enforcement events stands.
+    #[must_use]
+    pub fn chain(&self) -> ChainPosition {
+        self.chain
+    }
+
+    /// Nodes by number.
+    #[must_use]
+    pub fn nodes(&self) -> &OrdMap<NodeId, NodeRecord> {
+        &self.nodes
+    }
+
+    /// Fleets by path.
+    #[must_use]
+    pub fn fleets(&self) -> &OrdMap<FleetPath, Fleet> {
+        &self.fleets
+    }
+
+    /// Agents by path.
+    #[must_use]
+    pub fn agents(&self) -> &OrdMap<AgentPath, Agent> {
+        &self.agents
+    }
+
+    /// People by name.
+    #[must_use]
+    pub fn people(&self) -> &OrdMap<PersonId, Person> {
+        &self.people
+    }
+
+    /// Kills in force.
+    #[must_use]
+    pub fn kills(&self) -> &OrdMap<KillId, Kill> {
+        &self.kills
+    }
+
+    /// Kills lifted lately, at most [`crate::limits::LIFTED_KILLS_MAX`].
+    #[must_use]
+    pub fn lifted_kills(&self) -> &OrdMap<KillId, LiftedKill> {
+        &self.lifted
+    }
+
+    /// Revocations in force.
+    #[must_use]
+    pub fn revocations(&self) -> &OrdMap<RevocationTarget, Revocation> {
+        &self.revocations
+    }
+
+    /// Commands that wait for more people.
+    #[must_use]
+    pub fn approvals(&self) -> &OrdMap<ApprovalId, PendingApproval> {
+        &self.approvals
+    }
+
+    /// How many command ids are remembered.
+    #[must_use]
+    pub fn requests_len(&self) -> usize {
+        self.requests.len()
+    }
+
+    /// The person that a TLS key belongs to.
+    #[must_use]
+    pub fn person_by_key(&self, key: &KeyHash) -> Option<&PersonId> {
+        match self.derived.key_owners.get(key) {
+            Some(KeyOwner::Person(person)) => Some(person),
+            _ => None,
+        }
+    }
+
+    /// The node that a TLS key belongs to.
+    #[must_use]
+    pub fn node_by_key(&self, key: &KeyHash) -> Option<NodeId> {
+        match self.derived.key_owners.get(key) {
+            Some(KeyOwner::Node(node)) => Some(*node),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! What the tables of the state hold.
+//!
+//! These are encoded into snapshots, so a change here is a change of [`crate::snapshot::FORMAT_VERSION`].
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    command::{KillMode, PersonAdd, Request, RoleBinding},
+    ids::{ClusterId, Digest, Incarnation, KeyHash, LogIndex, PersonId, PublicKey, Version},
+    policy::{Intent, Limits},
+    rejection::{Outcome, Rejection},
+    selector::Selector,
+    text::{Labels, Reason, Text},
+    time::{ClusterTime, Stamp},
+};
+
+/// Which cluster this is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClusterIdentity {
+    /// Chosen at random when the cluster was made.
+    pub id: ClusterId,
+    /// Counts restores from backup.
+    pub incarnation: Incarnation,
+    /// Hash of the trust bundle.
+    pub trust_bundle: Digest,
+}
+
+/// A fleet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fleet {
+    /// Its own labels.
+    pub labels: Labels,
+    /// Who answers for it.
+    pub owner: Text,
+    /// How to reach them.
+    pub contact: Text,
+    /// What it declared.
+    pub intent: Intent,
+    /// Its own limits.
+    pub limits: Limits,
+    /// Counts its changes, from 1.
+    pub version: Version,
+    /// When it was created.
+    pub created: Stamp,
+    /// When it was last changed.
+    pub updated: Stamp,
+}
+
+/// An agent: what may run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Agent {
+    /// Its own labels.
+    pub labels: Labels,
+    /// Counts its changes, from 1.
+    pub version: Version,
+    /// When it was registered.
+    pub registered: Stamp,
+    /// When it was last changed.
+    pub updated: Stamp,
+}
+
+/// A person.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Person {
+    /// Hashes of their TLS keys.
+    pub tls_keys: Vec<KeyHash>,
+    /// What they sign with.
+    pub signing_key: PublicKey,
+    /// What they may do.
+    pub roles: Vec<RoleBinding>,
+    /// When they were enrolled.
+    pub enrolled: Stamp,
+}
+
+impl Person {
+    pub(super) fn enrolled(command: &PersonAdd, stamp: Stamp) -> Self {
+        Self {
+            tls_keys: command.tls_keys.clone(),
+            signing_key: command.signing_key,
+            roles: command.roles.clone(),
+            enrolled: stamp,
+        }
+    }
+}
+
+/// A kill in force.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kill {
+    /// What it stops.
+    pub selector: Selector,
+    /// How. A drain that ended is a freeze.
+    pub mode: KillMode,
+    /// Why.
+    pub reason: Reason,
+    /// Who.
+    pub by: PersonId,
+    /// When and where in the log.
+    pub placed: Stamp,
+    /// When its drain ends, if it drains.
+    pub drain_ends: Option<ClusterTime>,
+    /// When it lifts itself, if it does.
+    pub expires: Option<ClusterTime>,
+}
+
+/// A kill that was lifted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LiftedKill {
+    /// The kill as it was.
+    pub kill: Kill,
+    /// When it was lifted.
+    pub lifted: Stamp,
+    /// Who asked; `None`: it expired.
+    pub by: Option<PersonId>,
+    /// Why; `None`: it expired.
+    pub reason: Option<Reason>,
+}
+
+/// A revocation in force.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Revocation {
+    /// Why.
+    pub reason: Reason,
+    /// Who.
+    pub by: PersonId,
+    /// When and where in the log.
+    pub placed: Stamp,
+    /// Nothing that it could hit is valid after this.
+    pub ends: ClusterTime,
+    /// Whose credentials, issued before which index, where the target alone doesn't say.
+    pub issued_before: Option<(Selector, LogIndex)>,
+}
+
+/// A command that waits for more people.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PendingApproval {
+    /// The command as it was asked, with its id and deadline.
+    pub request: Request,
+    /// Distinct people needed, the one who asked included.
+    pub needed: u32,
+    /// Who has signed, with the key they signed with.
+    pub signers: Vec<Signer>,
+    /// When it was asked.
+    pub created: Stamp,
+}
+
+impl PendingApproval {
+    /// The names of those who have signed, in the order in which they did.
+    pub fn signed_by(&self) -> impl Iterator<Item = &PersonId> {
+        self.signers.iter().map(|signer| &signer.person)
+    }
+}
+
+/// One signature on a waiting command. Counts only as long as the key is still the person's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Signer {
+    /// Who.
+    pub person: PersonId,
+    /// With which key.
+    pub key: PublicKey,
+}
+
+/// A command that was answered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recorded {
+    /// The command's digest, shortened: enough to tell another command under the same id.
+    pub digest: [u8; 16],
+    /// What it was answered.
+    pub result: Result<Outcome, Rejection>,
+    /// Remembered until then.
+    pub until: ClusterTime,
+}

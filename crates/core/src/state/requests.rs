@@ -1,0 +1,77 @@
+//! Exactly-once: each command id is answered once, and a retry gets the first answer.
+//!
+//! The table keeps (person, id) with the command's digest and result until the command's deadline; what arrives later is
+//! refused, so forgetting an id can't let it in again. A full table refuses new commands, kills exempt.
+
+use super::{Due, Effects, State, records::Recorded};
+use crate::{
+    command::{Request, canonical},
+    ids::Digest,
+    limits::{
+        APPROVAL_LIFETIME_MAX, COMMAND_BYTES_MAX, KILL_REQUESTS_RESERVE, REQUEST_LIFETIME_MAX, REQUESTS_MAX,
+    },
+    rejection::{Outcome, Rejection},
+};
+use sha2::{Digest as _, Sha256};
+
+impl State {
+    /// Answers one request: from memory if it was answered before, else by judging and carrying it out.
+    pub(super) fn answer(&mut self, request: &Request, effects: &mut Effects) -> Result<Outcome, Rejection> {
+        if self.cluster.is_none() {
+            return Err(Rejection::NotFounded);
+        }
+        let encoded = canonical(&request.command);
+        if encoded.len() > COMMAND_BYTES_MAX {
+            return Err(Rejection::CommandTooLarge {
+                got_bytes: encoded.len() as u64,
+                max_bytes: COMMAND_BYTES_MAX as u64,
+            });
+        }
+        let digest = Digest(Sha256::digest(&encoded).into());
+        let digest: [u8; 16] = *digest.0.first_chunk().expect("32 bytes hold 16");
+        let key = (request.caller.clone(), request.id);
+        if let Some(recorded) = self.requests.get(&key) {
+            let same = recorded.digest == digest;
+            return if same { recorded.result.clone() } else { Err(Rejection::RequestIdReused) };
+        }
+        self.check_deadline(request)?;
+        let has_room = self.has_room_for(request)?;
+        if !self.people.contains_key(&request.caller) {
+            return Err(Rejection::UnknownPerson { person: request.caller.clone() });
+        }
+        let result = self.judge(request, effects);
+        if has_room {
+            let until = request.deadline;
+            self.derived.due.insert((until, Due::RequestForgotten(key.0.clone(), key.1)));
+            self.requests.insert(key, Recorded { digest, result: result.clone(), until });
+        }
+        result
+    }
+
+    fn check_deadline(&self, request: &Request) -> Result<(), Rejection> {
+        let (deadline, now) = (request.deadline, self.last.cluster_time);
+        if deadline <= now {
+            return Err(Rejection::DeadlinePassed { deadline, now });
+        }
+        let ahead = deadline.since(now);
+        let max = if request.signature.is_some() { APPROVAL_LIFETIME_MAX } else { REQUEST_LIFETIME_MAX };
+        if ahead > max { Err(Rejection::DeadlineTooFar { ahead, max }) } else { Ok(()) }
+    }
+
+    /// Whether the answer will be remembered. A kill is carried out even where it can't be: repeated, it finds its twin.
+    fn has_room_for(&self, request: &Request) -> Result<bool, Rejection> {
+        let remembered = self.requests.len();
+        if remembered < REQUESTS_MAX {
+            return Ok(true);
+        }
+        if request.command.is_kill() {
+            return Ok(remembered < REQUESTS_MAX + KILL_REQUESTS_RESERVE);
+        }
+        Err(Rejection::RequestTableFull { remembered: remembered as u64 })
+    }
+
+    /// Whether the table of command ids, its reserve included, is full.
+    pub(super) fn remembers_no_more(&self) -> bool {
+        self.requests.len() >= REQUESTS_MAX + KILL_REQUESTS_RESERVE
+    }
+}
