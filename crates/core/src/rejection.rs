@@ -55,7 +55,7 @@ pub enum Outcome {
         person: PersonId,
     },
     /// A kill is in force in the log.
-    Killed(Killed),
+    Killed(Box<Killed>),
     /// A kill was lifted.
     Resumed {
         /// Which.
@@ -222,7 +222,7 @@ pub enum Rejection {
     #[error("nothing in the registry matches `{selector}`; check it with --dry-run")]
     NothingMatches {
         /// The selector.
-        selector: Selector,
+        selector: Box<Selector>,
     },
     /// The name is taken.
     #[error("`{path}` exists already; fleets and agents share one space of names")]
@@ -347,9 +347,9 @@ pub enum Rejection {
         /// Which.
         kill: KillId,
         /// The kill's selector.
-        actual: Selector,
+        actual: Box<Selector>,
         /// The one in the command.
-        signed: Selector,
+        signed: Box<Selector>,
     },
     /// A duration out of its range.
     #[error("a kill's {what} must be from 1 ms to {max}; it was {got}")]

@@ -312,7 +312,7 @@ impl FromStr for Selector {
                 "instance" => set("instance", &mut selector.instance, value)?,
                 "lineage" => set("lineage", &mut selector.lineage, value)?,
                 "label" => {
-                    labels.push(Labels::parse_pair(value).map_err(|error| value_error("label", &error))?)
+                    labels.push(Labels::parse_pair(value).map_err(|error| value_error("label", &error))?);
                 }
                 "tool" => set("tool", &mut selector.tool, value)?,
                 "model" => set("model", &mut selector.model, value)?,

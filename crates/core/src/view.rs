@@ -60,7 +60,7 @@ impl View {
         self.position = self.position.after(event);
         match event.clone() {
             EnforcementEvent::Founded { cluster_id, incarnation } => {
-                self.cluster = Some((cluster_id, incarnation))
+                self.cluster = Some((cluster_id, incarnation));
             }
             EnforcementEvent::NodeKeySet { node, key } => {
                 self.node_keys.insert(node, key);

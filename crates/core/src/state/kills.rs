@@ -51,7 +51,7 @@ impl State {
         let (selector, narrowed) = self.stoppable(caller, &command.selector)?;
         self.check_target(&selector)?;
         if let Some(twin) = self.twin_at_the_bound(&selector, command) {
-            return Ok(Outcome::Killed(twin));
+            return Ok(Outcome::Killed(Box::new(twin)));
         }
         let (selector, widened) = self.widened_at_the_bound(caller, selector);
         let adjusted = widened.or(narrowed);
@@ -84,7 +84,7 @@ impl State {
             mode: command.mode,
             reason: command.reason.clone(),
         });
-        Ok(Outcome::Killed(Killed { kill: id, index: effects.stamp.index, selector, adjusted }))
+        Ok(Outcome::Killed(Box::new(Killed { kill: id, index: effects.stamp.index, selector, adjusted })))
     }
 
     /// Intersects a selector with what the caller may stop.
@@ -140,7 +140,7 @@ impl State {
             return Err(self.unknown_agent(agent));
         }
         let is_met = selector.labels.is_empty() || self.agents_touched(selector).next().is_some();
-        if is_met { Ok(()) } else { Err(Rejection::NothingMatches { selector: selector.clone() }) }
+        if is_met { Ok(()) } else { Err(Rejection::NothingMatches { selector: Box::new(selector.clone()) }) }
     }
 
     /// A kill in force that does what a new one would, where the new one could neither be stored nor remembered.
@@ -174,7 +174,7 @@ impl State {
         let id = command.kill;
         let kill = self.kills.get(&id).ok_or(Rejection::UnknownKill { kill: id })?;
         if kill.selector != command.selector {
-            let (actual, signed) = (kill.selector.clone(), command.selector.clone());
+            let (actual, signed) = (Box::new(kill.selector.clone()), Box::new(command.selector.clone()));
             return Err(Rejection::KillChanged { kill: id, actual, signed });
         }
         self.lift(id, Some(command.reason.clone()), effects);

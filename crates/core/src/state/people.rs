@@ -104,7 +104,7 @@ impl State {
         let others = self.people.iter().filter(|(other, _)| *other != id).map(|(_, person)| person);
         let remaining: Vec<&Person> = others.chain(after).collect();
         let is_admin = |person: &&Person| holds_at_root(person, &[Role::Admin]);
-        if !remaining.iter().any(|person| is_admin(person)) {
+        if !remaining.iter().any(is_admin) {
             return Err(Rejection::LastAdmin { person: id.clone() });
         }
         let left = remaining.iter().filter(|person| approves_at_root(person)).count() as u64;
