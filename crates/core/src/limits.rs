@@ -115,12 +115,17 @@ pub const TLS_HANDSHAKE_TIMEOUT: Millis = Millis(5_000);
 pub const TLS_REFUSAL_LINGER: Millis = Millis(1_000);
 /// Refused connections that a port remembers for the operator.
 pub const TLS_REFUSALS_REMEMBERED: usize = 64;
+/// Refused connections that a port logs in one second; the rest are counted in the next line.
+pub const TLS_REFUSALS_LOGGED_PER_SECOND: u32 = 10;
 /// How often open connections are checked against the registry and their certificates' ends, beside every change.
 pub const TLS_RECHECK_INTERVAL: Millis = Millis(10_000);
 /// Established connections that wait for the server to take them up.
 pub const TLS_ACCEPTED_QUEUE_MAX: usize = 64;
 /// How long a client waits for a node to answer, TCP and TLS together.
 pub const CONNECT_TIMEOUT: Millis = Millis(5_000);
+/// How long a client waits for a server's first word, by which it knows that its certificate was accepted. A server that
+/// speaks only when spoken to is believed after this.
+pub const CONNECT_CONFIRM_TIMEOUT: Millis = Millis(1_000);
 /// After how much silence a TCP connection is probed.
 pub const TCP_KEEPALIVE_IDLE: Millis = Millis(20_000);
 /// How often a silent TCP connection is probed then.
@@ -169,3 +174,47 @@ pub const SNAPSHOT_META_BYTES_MAX: usize = 64 * 1_024;
 pub const SNAPSHOT_WRITERS_MAX: usize = 3;
 /// Bytes of the `IDENTITY` file.
 pub const IDENTITY_FILE_BYTES_MAX: usize = 4 * 1_024;
+
+// --- Consensus (crate consensus) -------------------------------------------------------------------------------------
+
+/// Commands that wait in one lane of one node. Ten full batches; beyond that waiting longer helps nobody.
+pub const PROPOSALS_QUEUED_MAX: usize = 10 * BATCH_COMMANDS_MAX;
+/// Full batches of the normal lane that may be on their way at once. Only full ones overlap: a batch that isn't full
+/// waits for the one before, which is what makes batches.
+pub const BATCHES_IN_FLIGHT_MAX: usize = 4;
+/// Forwarded batches that one node has under way to the leader.
+pub const FORWARDS_IN_FLIGHT_MAX: usize = 4;
+/// How long a caller waits for a command's outcome if it doesn't say: several elections.
+pub const PROPOSE_TIMEOUT: Millis = Millis(10_000);
+/// How often an idle leader commits an empty batch, so that cluster time is known everywhere to about as much.
+pub const TICK_INTERVAL: Millis = Millis(1_000);
+/// Readers that wait for a barrier on one node: every edge of ten thousand, and people.
+pub const BARRIER_WAITERS_MAX: usize = 16_384;
+/// How long a read barrier may take before its readers are told that there was none.
+pub const BARRIER_TIMEOUT: Millis = Millis(2_000);
+/// Applied entries kept for subscribers. At 1,000 entries a second a reader may be a minute behind.
+pub const FEED_ENTRIES_MAX: usize = 65_536;
+/// Events and changes in all of them.
+pub const FEED_EVENTS_MAX: usize = 262_144;
+/// Applied entries whose answers are held back until the state that contains them is published.
+pub const APPLY_ENTRIES_MAX: usize = 64;
+/// Bytes of entries read from the log for one message to a peer. One full batch always goes.
+pub const RAFT_READ_BYTES_MAX: usize = 1_024 * 1_024;
+/// Entries in one message to a peer.
+pub const RAFT_APPEND_ENTRIES_MAX: u64 = 512;
+/// Messages of log entries on their way to one peer and not yet answered.
+pub const RAFT_APPENDS_IN_FLIGHT_MAX: usize = 16;
+/// Bytes of one message between nodes: a read of the log with the batch that exceeded it, and their frame.
+pub const RAFT_MESSAGE_BYTES_MAX: usize = 2 * BATCH_BYTES_MAX + RAFT_READ_BYTES_MAX;
+/// Calls that one peer may have open at once: an append stream, heartbeats, votes, barriers and forwarded batches.
+pub const RAFT_STREAMS_MAX: u32 = 256;
+/// Bytes of one chunk of a snapshot on its way to another node.
+pub const SNAPSHOT_PART_BYTES_MAX: usize = 256 * 1_024;
+/// How long the other node may take for one chunk, and for taking up the whole snapshot at the end.
+pub const SNAPSHOT_PART_TIMEOUT: Millis = Millis(30_000);
+/// How long a graceful stop tries to hand leadership over.
+pub const LEADER_TRANSFER_TIMEOUT: Millis = Millis(3_000);
+/// Bytes of log between two points of the table that says how much lies where.
+pub const LOG_SIZE_STEP_BYTES: u64 = 1_024 * 1_024;
+/// Points of that table: 16 GiB of log. Beyond that the oldest are forgotten, and compaction goes by entries alone.
+pub const LOG_SIZE_POINTS_MAX: usize = 16_384;
