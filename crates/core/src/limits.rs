@@ -54,6 +54,8 @@ pub const PENDING_APPROVALS_MAX: usize = 1_000;
 pub const PENDING_APPROVALS_PER_PERSON_MAX: usize = 100;
 /// Remembered command ids. At the bound new commands are refused until older ones reach their deadline; kills are not.
 pub const REQUESTS_MAX: usize = 1_048_576;
+/// Remembered command ids of one person: half the table, so that nobody alone can fill it.
+pub const REQUESTS_PER_PERSON_MAX: usize = REQUESTS_MAX / 2;
 /// Remembered command ids of kills beyond [`REQUESTS_MAX`]; past these a repeated kill finds its twin in force.
 pub const KILL_REQUESTS_RESERVE: usize = 65_536;
 
@@ -218,3 +220,48 @@ pub const LEADER_TRANSFER_TIMEOUT: Millis = Millis(3_000);
 pub const LOG_SIZE_STEP_BYTES: u64 = 1_024 * 1_024;
 /// Points of that table: 16 GiB of log. Beyond that the oldest are forgotten, and compaction goes by entries alone.
 pub const LOG_SIZE_POINTS_MAX: usize = 16_384;
+
+// --- The API (crates wire and node) ----------------------------------------------------------------------------------
+
+/// Bytes of one request to the API. A command of [`COMMAND_BYTES_MAX`] fits with its framing and a certificate request.
+pub const API_REQUEST_BYTES_MAX: usize = 2 * COMMAND_BYTES_MAX;
+/// Bytes of one response of the API: a page of [`PAGE_BYTES_MAX`] and its last element.
+pub const API_RESPONSE_BYTES_MAX: usize = 4 * 1_024 * 1_024;
+/// Calls at once on one connection by default: a client needs a handful, an automation a few dozen.
+pub const API_STREAMS_PER_CONNECTION: u32 = 128;
+/// Calls at once on one connection, at most configurable.
+pub const API_STREAMS_PER_CONNECTION_MAX: u32 = 4_096;
+/// Commands of one pipelined stream that wait for their outcome, by default; the stream isn't read while it is full.
+pub const API_IN_FLIGHT_PER_STREAM: usize = 4_096;
+/// Commands of one pipelined stream that wait for their outcome, at most configurable.
+pub const API_IN_FLIGHT_PER_STREAM_MAX: usize = 65_536;
+/// Kills of one pipelined stream that wait for their outcome beside its other commands, which never hold a kill up.
+pub const API_KILLS_IN_FLIGHT_PER_STREAM: usize = 256;
+/// Replies of one pipelined stream that wait for the client to take them; commands aren't read while it is full.
+pub const API_REPLIES_QUEUED_MAX: usize = 1_024;
+/// Bytes of HTTP headers of one request: gRPC metadata that honest clients send is a few hundred.
+pub const API_HEADER_BYTES_MAX: u32 = 16 * 1_024;
+/// Elements of one page of a list.
+pub const PAGE_SIZE_MAX: u32 = 1_000;
+/// Elements of one page of a list when the caller doesn't say.
+pub const PAGE_SIZE_DEFAULT: u32 = 100;
+/// Bytes of elements after which a page ends early.
+pub const PAGE_BYTES_MAX: usize = 2 * 1_024 * 1_024;
+/// Bytes of a page token: the longest key of a table, in hexadecimal, with room.
+pub const PAGE_TOKEN_BYTES_MAX: usize = 1_024;
+/// Elements that one call looks at before its page ends early, so that a rare filter can't hold a core.
+pub const PAGE_SCAN_MAX: usize = 20_000;
+/// Names in each sample of a blast radius.
+pub const BLAST_SAMPLE_MAX: usize = 20;
+/// Event watches of one node at once, by default.
+pub const EVENT_WATCHERS_MAX: usize = 256;
+/// Event watches of one node at once, at most configurable.
+pub const EVENT_WATCHERS_CEILING: usize = 10_000;
+/// Events that wait for one watcher; it then reads from the node's ring of entries, and is told when it fell behind that.
+pub const EVENTS_QUEUED_MAX: usize = 1_024;
+/// Open connections of the plain HTTP listener: a few scrapers and probes.
+pub const HTTP_CONNECTIONS_MAX: usize = 64;
+/// How long one request to the plain HTTP listener may take, from the first byte to the last.
+pub const HTTP_REQUEST_TIMEOUT: Millis = Millis(10_000);
+/// Bytes of the founding file: nodes and one person.
+pub const FOUNDING_FILE_BYTES_MAX: u64 = 1_024 * 1_024;

@@ -152,11 +152,13 @@ pub enum Rejection {
     RequestIdReused,
     /// The table of command ids is full.
     #[error(
-        "{remembered} recent commands are remembered, which is the bound; try again in a few seconds (kills still get through)"
+        "{remembered} recent commands are remembered, {of_caller} of them yours, which is the bound; try again in a few seconds (kills still get through)"
     )]
     RequestTableFull {
         /// How many are remembered.
         remembered: u64,
+        /// How many of them are the caller's.
+        of_caller: u64,
     },
     /// The command's encoding is too large.
     #[error("the command is {got_bytes} bytes long; at most {max_bytes} are allowed")]

@@ -26,9 +26,7 @@ impl State {
                     self.emit(EnforcementEvent::RevocationEnded { target }, effects);
                 }
                 Due::ApprovalLapses(approval) => self.lapse(approval, effects),
-                Due::RequestForgotten(person, id) => {
-                    self.requests.remove(&(person, id));
-                }
+                Due::RequestForgotten(person, id) => self.forget(person, id),
             }
         }
     }

@@ -105,6 +105,8 @@ impl State {
             paths.iter().filter(|path| reach.as_ref().is_none_or(|reach| reach.contains(path))).collect();
         match (&reach, inside.as_slice()) {
             (_, []) => Err(denied),
+            // The named agent lives in the reach itself, so no subtree below it can hold it.
+            _ if selector.agent.is_some() => Err(denied),
             (Some(_), [only]) => {
                 let narrowed = Selector { fleet: Some((*only).clone()), ..selector.clone() };
                 Ok((narrowed, Some(Adjusted::NarrowedToCallersPath)))

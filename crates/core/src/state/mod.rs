@@ -64,6 +64,7 @@ struct Derived {
     due: OrdSet<(ClusterTime, Due)>,
     key_owners: OrdMap<KeyHash, KeyOwner>,
     signing_key_owners: OrdMap<PublicKey, KeyOwner>,
+    requests_of: OrdMap<PersonId, usize>,
 }
 
 /// What happens by itself at some cluster time.
@@ -207,6 +208,7 @@ impl State {
         }
         for ((person, id), recorded) in &self.requests {
             derived.due.insert((recorded.until, Due::RequestForgotten(person.clone(), *id)));
+            *derived.requests_of.entry(person.clone()).or_default() += 1;
         }
         for (id, node) in &self.nodes {
             derived.key_owners.insert(node.key_hash, KeyOwner::Node(*id));

@@ -6,9 +6,10 @@
 use super::{Due, Effects, State, records::Recorded};
 use crate::{
     command::{Request, canonical},
-    ids::Digest,
+    ids::{Digest, PersonId, RequestId},
     limits::{
         APPROVAL_LIFETIME_MAX, COMMAND_BYTES_MAX, KILL_REQUESTS_RESERVE, REQUEST_LIFETIME_MAX, REQUESTS_MAX,
+        REQUESTS_PER_PERSON_MAX,
     },
     rejection::{Outcome, Rejection},
 };
@@ -43,9 +44,21 @@ impl State {
         if has_room {
             let until = request.deadline;
             self.derived.due.insert((until, Due::RequestForgotten(key.0.clone(), key.1)));
+            *self.derived.requests_of.entry(key.0.clone()).or_default() += 1;
             self.requests.insert(key, Recorded { digest, result: result.clone(), until });
         }
         result
+    }
+
+    /// Forgets an id whose deadline has passed.
+    pub(super) fn forget(&mut self, person: PersonId, id: RequestId) {
+        if let Some(count) = self.derived.requests_of.get_mut(&person) {
+            *count -= 1;
+            if *count == 0 {
+                self.derived.requests_of.remove(&person);
+            }
+        }
+        self.requests.remove(&(person, id));
     }
 
     fn check_deadline(&self, request: &Request) -> Result<(), Rejection> {
@@ -61,13 +74,14 @@ impl State {
     /// Whether the answer will be remembered. A kill is carried out even where it can't be: repeated, it finds its twin.
     fn has_room_for(&self, request: &Request) -> Result<bool, Rejection> {
         let remembered = self.requests.len();
-        if remembered < REQUESTS_MAX {
+        let of_caller = self.derived.requests_of.get(&request.caller).copied().unwrap_or_default();
+        if remembered < REQUESTS_MAX && of_caller < REQUESTS_PER_PERSON_MAX {
             return Ok(true);
         }
         if request.command.is_kill() {
             return Ok(remembered < REQUESTS_MAX + KILL_REQUESTS_RESERVE);
         }
-        Err(Rejection::RequestTableFull { remembered: remembered as u64 })
+        Err(Rejection::RequestTableFull { remembered: remembered as u64, of_caller: of_caller as u64 })
     }
 
     /// Whether the table of command ids, its reserve included, is full.
