@@ -1,1 +1,5 @@
-//! node
+//! The control-plane server.
+
+pub mod config;
+
+pub use config::{ConfigError, NodeConfig};

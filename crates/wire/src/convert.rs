@@ -8,11 +8,15 @@
 mod command;
 mod command_message;
 mod outcome;
+mod resource;
 mod value;
 
 pub use command::{bare_command, request};
 pub use command_message::{command_request, meta_of};
 pub use outcome::{adjusted, outcome_reply, reply};
+pub use resource::{
+    agent, approval, blast_radius, event, fleet, kill, lifted_kill, node, person, revocation,
+};
 pub use value::{effective_limits, pattern, person_name};
 
 use haltline_core::{ids::IdError, path::PathError, selector::SelectorError, text::TextError};

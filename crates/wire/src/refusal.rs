@@ -204,6 +204,7 @@ const fn code_of(rejection: &Rejection) -> Code {
         | Rejection::LimitExceedsParent { .. }
         | Rejection::SecondPersonMustApprove { .. }
         | Rejection::TooFewApprovers { .. }
+        | Rejection::LastAdmin { .. }
         | Rejection::AlreadySigned { .. } => Code::FailedPrecondition,
     }
 }

@@ -151,3 +151,25 @@ pub(super) const fn kill_mode(mode: KillMode) -> (v1::KillMode, Option<u64>) {
         KillMode::Terminate => (v1::KillMode::Terminate, None),
     }
 }
+
+/// The part that every command carries.
+pub(super) const fn meta_mut(message: &mut Message) -> Option<&mut v1::RequestMeta> {
+    let meta = match message {
+        Message::CreateFleet(message) => &mut message.meta,
+        Message::UpdateFleet(message) => &mut message.meta,
+        Message::DeleteFleet(message) => &mut message.meta,
+        Message::RegisterAgent(message) => &mut message.meta,
+        Message::UpdateAgent(message) => &mut message.meta,
+        Message::DeleteAgent(message) => &mut message.meta,
+        Message::AddPerson(message) => &mut message.meta,
+        Message::UpdatePerson(message) => &mut message.meta,
+        Message::RemovePerson(message) => &mut message.meta,
+        Message::CreateKill(message) => &mut message.meta,
+        Message::Resume(message) => &mut message.meta,
+        Message::Approve(message) => &mut message.meta,
+        Message::Withdraw(message) => &mut message.meta,
+        Message::Revoke(message) => &mut message.meta,
+        Message::UpdatePolicy(message) => &mut message.meta,
+    };
+    meta.as_mut()
+}
