@@ -1,0 +1,288 @@
+//! The accept loop of a port: TCP, TLS, bounds, and a stream of verified connections for `serve_with_incoming`.
+//!
+//! Every bound has an answer: past it the connection is closed, counted, and logged with the reason. A refused peer is
+//! given a moment to read the alert that says why, because closing a socket with unread bytes would throw it away.
+
+use std::{
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use haltline_core::{
+    limits::{
+        TLS_ACCEPTED_QUEUE_MAX, TLS_CONNECTIONS_MAX, TLS_HANDSHAKE_TIMEOUT, TLS_HANDSHAKES_MAX,
+        TLS_RECHECK_INTERVAL, TLS_REFUSAL_LINGER,
+    },
+    time::Millis,
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    time::{MissedTickBehavior, interval, sleep, timeout},
+};
+use tokio_rustls::TlsAcceptor;
+use tokio_stream::Stream;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    connection::{PeerIdentity, TlsConnection},
+    failure::TlsFailure,
+    port::{Port, PortCounters, RefusedBecause, RefusedConnection},
+    tcp,
+    tls_config::ServerTls,
+    verify::Verdict,
+};
+
+/// How long the loop rests after `accept` failed, as it does when file descriptors run out.
+const ACCEPT_BACKOFF: Millis = Millis(50);
+/// Bytes that a refused peer may still send while it reads why.
+const LINGER_BYTES_MAX: usize = 64 * 1_024;
+
+/// The bounds of a port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PortLimits {
+    /// Open connections, handshakes included.
+    pub connections_max: usize,
+    /// Handshakes in progress.
+    pub handshakes_max: usize,
+    /// How long a handshake may take.
+    pub handshake_timeout: Millis,
+}
+
+impl Default for PortLimits {
+    fn default() -> Self {
+        Self {
+            connections_max: TLS_CONNECTIONS_MAX,
+            handshakes_max: TLS_HANDSHAKES_MAX,
+            handshake_timeout: TLS_HANDSHAKE_TIMEOUT,
+        }
+    }
+}
+
+/// Starts to accept connections, on the current tokio runtime. Ends when `shutdown` is cancelled or the [`Incoming`] is
+/// dropped; connections that were handed out live on until they are dropped.
+#[must_use]
+pub fn listen(
+    listener: TcpListener,
+    tls: ServerTls,
+    limits: PortLimits,
+    shutdown: &CancellationToken,
+) -> (Incoming, Listening) {
+    let port = Port::new(tls, listener.local_addr().ok());
+    let (sender, receiver) = mpsc::channel(TLS_ACCEPTED_QUEUE_MAX);
+    let accepting = Accepting {
+        port: port.clone(),
+        limits,
+        connections: Arc::new(Semaphore::new(limits.connections_max)),
+        handshakes: Arc::new(Semaphore::new(limits.handshakes_max)),
+        sender,
+        stop: shutdown.child_token(),
+        tasks: TaskTracker::new(),
+    };
+    tokio::spawn(accepting.run(listener));
+    (Incoming(receiver), Listening(port))
+}
+
+/// The verified connections of a port, for `tonic::transport::Server::serve_with_incoming`. Its error never happens: what
+/// fails is refused, counted and logged.
+#[derive(Debug)]
+pub struct Incoming(mpsc::Receiver<TlsConnection>);
+
+impl Incoming {
+    /// The next connection; `None` once the port is shut down.
+    pub async fn accept(&mut self) -> Option<TlsConnection> {
+        self.0.recv().await
+    }
+}
+
+impl Stream for Incoming {
+    type Item = io::Result<TlsConnection>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.0.poll_recv(cx).map(|connection| connection.map(Ok))
+    }
+}
+
+/// A handle on a running port. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Listening(Arc<Port>);
+
+impl Listening {
+    /// Shows another certificate (or asks another registry) from the next connection on.
+    pub fn rotate(&self, tls: ServerTls) {
+        self.0.rotate(tls);
+    }
+
+    /// Closes every open connection whose certificate has ended or whose key is no longer registered. Call it when the
+    /// registry has removed a key: removal revokes at once. It also runs by itself, every ten seconds.
+    pub fn recheck(&self) {
+        self.0.recheck();
+    }
+
+    /// Counts since the port opened.
+    #[must_use]
+    pub fn counters(&self) -> PortCounters {
+        self.0.counters()
+    }
+
+    /// The last refused connections, the oldest first.
+    #[must_use]
+    pub fn refusals(&self) -> Vec<RefusedConnection> {
+        self.0.refusals()
+    }
+
+    /// Who is connected now.
+    #[must_use]
+    pub fn peers(&self) -> Vec<PeerIdentity> {
+        self.0.peers()
+    }
+
+    /// The address of the port, with the number that the system chose for port 0.
+    #[must_use]
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        self.0.local_addr
+    }
+}
+
+/// The accept loop.
+#[derive(Debug, Clone)]
+struct Accepting {
+    port: Arc<Port>,
+    limits: PortLimits,
+    connections: Arc<Semaphore>,
+    handshakes: Arc<Semaphore>,
+    sender: mpsc::Sender<TlsConnection>,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Accepting {
+    async fn run(self, listener: TcpListener) {
+        let mut recheck = interval(tcp::duration(TLS_RECHECK_INTERVAL));
+        recheck.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = self.stop.cancelled() => break,
+                () = self.sender.closed() => break,
+                _ = recheck.tick() => self.port.recheck(),
+                accepted = listener.accept() => match accepted {
+                    Ok((stream, remote)) => self.take(stream, remote),
+                    Err(error) => {
+                        tracing::warn!(%error, "can't accept a connection; resting");
+                        sleep(tcp::duration(ACCEPT_BACKOFF)).await;
+                    }
+                },
+            }
+        }
+        drop(listener);
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    fn take(&self, stream: TcpStream, remote: SocketAddr) {
+        self.port.count_accepted();
+        let Ok(slot) = self.connections.clone().try_acquire_owned() else {
+            let max = self.limits.connections_max;
+            return self.port.refuse(remote, RefusedBecause::ConnectionsFull { max });
+        };
+        let Ok(handshake) = self.handshakes.clone().try_acquire_owned() else {
+            let max = self.limits.handshakes_max;
+            return self.port.refuse(remote, RefusedBecause::HandshakesFull { max });
+        };
+        let this = self.clone();
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = this.stop.cancelled() => {}
+                () = this.establish(stream, remote, slot, handshake) => {}
+            }
+        });
+    }
+
+    async fn establish(
+        &self,
+        stream: TcpStream,
+        remote: SocketAddr,
+        slot: OwnedSemaphorePermit,
+        handshake: OwnedSemaphorePermit,
+    ) {
+        let result = self.handshake(stream, remote, slot).await;
+        drop(handshake);
+        match result {
+            Ok(connection) => {
+                // The receiver is gone only when the port is shutting down.
+                let _ = self.sender.send(connection).await;
+            }
+            Err(Refused { because, open }) => {
+                self.port.refuse(remote, because);
+                if let Some((stream, _slot)) = open {
+                    linger(stream).await;
+                }
+            }
+        }
+    }
+
+    async fn handshake(
+        &self,
+        stream: TcpStream,
+        remote: SocketAddr,
+        slot: OwnedSemaphorePermit,
+    ) -> Result<TlsConnection, Refused> {
+        let tls = self.port.tls();
+        let verdict = Verdict::default();
+        let broken = |reason: String| Refused::from(TlsFailure::Broken { reason });
+        tcp::tune(&stream).map_err(|error| broken(error.to_string()))?;
+        let config = tls.config_for(verdict.clone()).map_err(|error| broken(error.to_string()))?;
+
+        let accept = TlsAcceptor::from(config).accept(stream).into_fallible();
+        let stream = match timeout(tcp::duration(self.limits.handshake_timeout), accept).await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err((error, stream))) => {
+                let failure = verdict.failure().unwrap_or_else(|| tls.explain(&error));
+                return Err(Refused { because: failure.into(), open: Some((stream, slot)) });
+            }
+            Err(_) => {
+                let timeout_ms = self.limits.handshake_timeout.0;
+                return Err(Refused { because: RefusedBecause::HandshakeTimeout { timeout_ms }, open: None });
+            }
+        };
+        let leaf = verdict.leaf().ok_or(TlsFailure::PeerWithoutCertificate)?;
+        let peer = PeerIdentity::new(&leaf, remote);
+        let (entry, closing) = self.port.register(leaf, remote)?;
+        let closing = Box::pin(closing.cancelled_owned());
+        Ok(TlsConnection { stream, peer, closing, _entry: entry, _slot: slot })
+    }
+}
+
+/// A refusal, and the socket if the peer may still read why.
+struct Refused {
+    because: RefusedBecause,
+    open: Option<(TcpStream, OwnedSemaphorePermit)>,
+}
+
+impl From<TlsFailure> for Refused {
+    fn from(failure: TlsFailure) -> Self {
+        Self { because: failure.into(), open: None }
+    }
+}
+
+/// Ends our side and reads on for a moment, so that the peer gets the alert instead of a reset.
+async fn linger(mut stream: TcpStream) {
+    let drain = async {
+        let mut sink = [0; 1_024];
+        let mut bytes = 0;
+        // Whatever fails here, the connection is over: there is nobody left to tell.
+        let _ = stream.shutdown().await;
+        while bytes < LINGER_BYTES_MAX {
+            match stream.read(&mut sink).await {
+                Ok(0) | Err(_) => break,
+                Ok(read) => bytes += read,
+            }
+        }
+    };
+    let _ = timeout(tcp::duration(TLS_REFUSAL_LINGER), drain).await;
+}

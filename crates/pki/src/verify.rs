@@ -1,0 +1,331 @@
+//! Whether a peer's chain holds: for this cluster, this role, this moment, this registry.
+//!
+//! The role a leaf claims decides which intermediate counts: only one that the root marked for that role is put before the
+//! chain check, so a leaf can't reach the root by another role's intermediate. The checks of X.509 themselves are the
+//! library's (webpki).
+
+use std::{
+    fmt,
+    sync::{Arc, LazyLock, OnceLock},
+};
+
+use haltline_core::{ids::ClusterId, limits::CERTIFICATE_CHAIN_MAX};
+use rustls::{
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error, PeerIncompatible, RootCertStore,
+    SignatureScheme,
+    client::{
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+        verify_server_cert_signed_by_trust_anchor, verify_server_name,
+    },
+    crypto::{CryptoProvider, aws_lc_rs, verify_tls13_signature},
+    pki_types::{CertificateDer, ServerName, UnixTime},
+    server::{
+        ParsedCertificate, WebPkiClientVerifier,
+        danger::{ClientCertVerified, ClientCertVerifier},
+    },
+};
+
+use crate::{
+    authority::Authority,
+    certificate::{self, LeafCertificate},
+    error::PkiError,
+    failure::TlsFailure,
+    subject::{Roles, Subject},
+    trust_bundle::TrustBundle,
+    unix_time::UnixSeconds,
+};
+
+static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| Arc::new(aws_lc_rs::default_provider()));
+
+/// The one cryptography in use.
+pub(crate) fn provider() -> Arc<CryptoProvider> {
+    PROVIDER.clone()
+}
+
+/// Which end the peer is: a certificate must be made for its use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Usage {
+    Client,
+    Server,
+}
+
+/// Checks peers of one cluster.
+pub(crate) struct ChainVerifier {
+    cluster: ClusterId,
+    roots: RootCertStore,
+    clients: Arc<dyn ClientCertVerifier>,
+    accepted: Roles,
+    authority: Arc<dyn Authority>,
+}
+
+impl ChainVerifier {
+    pub(crate) fn new(
+        bundle: &TrustBundle,
+        accepted: Roles,
+        authority: Arc<dyn Authority>,
+    ) -> Result<Self, PkiError> {
+        let roots = bundle.root_store()?;
+        let clients = WebPkiClientVerifier::builder_with_provider(Arc::new(roots.clone()), provider())
+            .build()
+            .map_err(|error| PkiError::crypto("set up the check of certificates", error))?;
+        Ok(Self { cluster: bundle.cluster(), roots, clients, accepted, authority })
+    }
+
+    pub(crate) const fn cluster(&self) -> ClusterId {
+        self.cluster
+    }
+
+    /// Whether a peer that was let in may stay: its certificate's time and its registration.
+    pub(crate) fn still_admits(&self, leaf: &LeafCertificate, now: UnixSeconds) -> Result<(), TlsFailure> {
+        if now > leaf.validity.not_after {
+            let (subject, not_after) = (leaf.subject.clone(), leaf.validity.not_after);
+            return Err(TlsFailure::PeerExpired { subject, not_after });
+        }
+        self.check_registered(leaf)
+    }
+
+    fn check(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+        usage: Usage,
+    ) -> Result<LeafCertificate, TlsFailure> {
+        if intermediates.len() >= CERTIFICATE_CHAIN_MAX {
+            let reason = format!(
+                "a chain of {} certificates; at most {CERTIFICATE_CHAIN_MAX} are read",
+                intermediates.len() + 1
+            );
+            return Err(TlsFailure::PeerMalformed { reason });
+        }
+        let leaf = LeafCertificate::parse(end_entity)
+            .map_err(|error| TlsFailure::PeerMalformed { reason: error.to_string() })?;
+        if leaf.cluster != self.cluster {
+            return Err(TlsFailure::PeerForeign { expected: self.cluster, got: leaf.cluster });
+        }
+        let role = leaf.subject.role();
+        if !self.accepted.contains(role) {
+            return Err(TlsFailure::PeerWrongRole { accepted: self.accepted, got: leaf.subject });
+        }
+        let issuers: Vec<_> = intermediates
+            .iter()
+            .filter(|der| certificate::is_issuer_of(der, self.cluster, role))
+            .cloned()
+            .collect();
+        match usage {
+            Usage::Client => self.clients.verify_client_cert(end_entity, &issuers, now).map(|_| ()),
+            Usage::Server => ParsedCertificate::try_from(end_entity).and_then(|certificate| {
+                let algorithms = provider().signature_verification_algorithms.all;
+                verify_server_cert_signed_by_trust_anchor(
+                    &certificate,
+                    &self.roots,
+                    &issuers,
+                    now,
+                    algorithms,
+                )
+            }),
+        }
+        .map_err(|error| chain_failure(&error, &leaf, now))?;
+        Ok(leaf)
+    }
+
+    fn check_registered(&self, leaf: &LeafCertificate) -> Result<(), TlsFailure> {
+        self.authority.admit(&leaf.subject, &leaf.key_hash).map_err(|reason| TlsFailure::PeerUnregistered {
+            subject: leaf.subject.clone(),
+            key_hash: leaf.key_hash,
+            reason,
+        })
+    }
+}
+
+impl fmt::Debug for ChainVerifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ChainVerifier")
+            .field("cluster", &self.cluster)
+            .field("accepted", &self.accepted)
+            .finish_non_exhaustive()
+    }
+}
+
+fn chain_failure(error: &Error, leaf: &LeafCertificate, now: UnixTime) -> TlsFailure {
+    let subject = leaf.subject.clone();
+    let now = UnixSeconds(now.as_secs());
+    match error {
+        Error::InvalidCertificate(CertificateError::ExpiredContext { not_after, .. }) => {
+            if now > leaf.validity.not_after {
+                TlsFailure::PeerExpired { subject, not_after: leaf.validity.not_after }
+            } else {
+                TlsFailure::IssuerExpired {
+                    role: subject.role(),
+                    not_after: UnixSeconds(not_after.as_secs()),
+                }
+            }
+        }
+        Error::InvalidCertificate(CertificateError::NotValidYetContext { not_before, .. }) => {
+            TlsFailure::PeerNotYetValid { subject, not_before: UnixSeconds(not_before.as_secs()) }
+        }
+        Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
+            TlsFailure::PeerUntrusted { subject, reason: "no chain to the root".into() }
+        }
+        Error::InvalidCertificate(other) => TlsFailure::PeerUntrusted { subject, reason: other.to_string() },
+        other => TlsFailure::PeerUntrusted { subject, reason: other.to_string() },
+    }
+}
+
+/// What one handshake found out: set by the verifier, read by whoever drove the handshake. The TLS library passes on no
+/// more than an alert's worth.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Verdict(Arc<OnceLock<Result<LeafCertificate, TlsFailure>>>);
+
+impl Verdict {
+    /// The peer's leaf, if it passed.
+    pub(crate) fn leaf(&self) -> Option<LeafCertificate> {
+        self.0.get().and_then(|verdict| verdict.as_ref().ok().cloned())
+    }
+
+    /// Why the peer was refused, if it was.
+    pub(crate) fn failure(&self) -> Option<TlsFailure> {
+        self.0.get().and_then(|verdict| verdict.as_ref().err().cloned())
+    }
+
+    fn record(&self, verdict: Result<LeafCertificate, TlsFailure>) -> Result<(), Error> {
+        let answer = verdict.as_ref().map(|_| ()).map_err(TlsFailure::to_rustls);
+        // A handshake verifies one peer once: there is nothing to overwrite.
+        let _ = self.0.set(verdict);
+        answer
+    }
+}
+
+/// Checks the client of one connection.
+#[derive(Debug)]
+pub(crate) struct ClientVerifier {
+    pub(crate) chain: Arc<ChainVerifier>,
+    pub(crate) verdict: Verdict,
+}
+
+impl ClientCertVerifier for ClientVerifier {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        let verdict = self.chain.check(end_entity, intermediates, now, Usage::Client).and_then(|leaf| {
+            self.chain.check_registered(&leaf)?;
+            Ok(leaf)
+        });
+        self.verdict.record(verdict).map(|()| ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Err(only_tls13())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, certificate, signature, &provider().signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        provider().signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// Which server must answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Expected {
+    /// This node, wherever it is.
+    Node(haltline_core::ids::NodeId),
+    /// Any node whose certificate holds the host that was called.
+    Host,
+}
+
+/// Checks the server of one connection.
+#[derive(Debug)]
+pub(crate) struct ServerVerifier {
+    pub(crate) chain: Arc<ChainVerifier>,
+    pub(crate) expected: Expected,
+    pub(crate) verdict: Verdict,
+}
+
+impl ServerVerifier {
+    fn check_name(
+        &self,
+        leaf: &LeafCertificate,
+        end_entity: &CertificateDer<'_>,
+        host: &ServerName<'_>,
+    ) -> Result<(), TlsFailure> {
+        let Subject::Node(got) = leaf.subject else {
+            return Err(TlsFailure::PeerWrongRole { accepted: Roles::NODES, got: leaf.subject.clone() });
+        };
+        match self.expected {
+            Expected::Node(expected) if expected == got => Ok(()),
+            Expected::Node(expected) => Err(TlsFailure::PeerWrongNode { expected, got }),
+            Expected::Host => ParsedCertificate::try_from(end_entity)
+                .and_then(|certificate| verify_server_name(&certificate, host))
+                .map_err(|_| TlsFailure::PeerWrongHost {
+                    expected: host.to_str().into_owned(),
+                    node: got,
+                    presented: certificate::hosts(end_entity),
+                }),
+        }
+    }
+}
+
+impl ServerCertVerifier for ServerVerifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        host: &ServerName<'_>,
+        _: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let verdict = self.chain.check(end_entity, intermediates, now, Usage::Server).and_then(|leaf| {
+            self.check_name(&leaf, end_entity, host)?;
+            self.chain.check_registered(&leaf)?;
+            Ok(leaf)
+        });
+        self.verdict.record(verdict).map(|()| ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Err(only_tls13())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, certificate, signature, &provider().signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        provider().signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// Configurations offer TLS 1.3 alone, so this is never asked for; if it were, the answer is no.
+fn only_tls13() -> Error {
+    Error::PeerIncompatible(PeerIncompatible::SupportedVersionsExtensionRequired)
+}
