@@ -1,0 +1,268 @@
+//! Writes the stream: encodes what was queued into the active segment, opens the next one when it is full, and makes a
+//! whole batch durable with one sync.
+//!
+//! Knows nothing of threads and callbacks. After an error it must not be used again: what reached the disk is unknown.
+
+use std::{path::PathBuf, sync::Arc};
+
+use bytes::Bytes;
+use haltline_core::{LogIndex, limits::LOG_SEGMENTS_MAX};
+
+use super::{
+    Purged, Record, inventory,
+    positions::Place,
+    record::{self, Kind, Spot},
+    recovery::Recovered,
+    replay::Carried,
+    segment_header::{self, HEADER_BYTES, SegmentHeader},
+    segments::{SegmentFile, Segments},
+    spares::Spares,
+};
+use crate::{Disk, DiskFile, StorageError, error::Context as _};
+
+/// How much is encoded before it is handed to the file.
+const BUFFER_BYTES: usize = 1_024 * 1_024;
+
+/// A change in the stream.
+#[derive(Debug)]
+pub(super) enum Change {
+    /// Adds these entries; the ticket tells this append from another of the same indices.
+    Append(u64, Vec<Record>),
+    /// Drops the entries from this index on.
+    TruncateFrom(LogIndex),
+    /// Drops the entries through an index.
+    Purge(Purged),
+    /// Replaces the vote.
+    Vote(Bytes),
+}
+
+/// What a batch did, for the view.
+#[derive(Debug, Default)]
+pub(super) struct Written {
+    /// Ticket, index and place of every entry.
+    pub(super) placed: Vec<(u64, LogIndex, Place)>,
+    /// Segments that were opened.
+    pub(super) opened: Vec<SegmentFile>,
+}
+
+#[derive(Debug)]
+pub(super) struct Writer {
+    disk: Arc<dyn Disk>,
+    dir: PathBuf,
+    spares: Arc<Spares>,
+    segments: Segments,
+    active: Active,
+    /// The state after everything encoded so far.
+    carried: Carried,
+}
+
+/// The segment that is written to.
+#[derive(Debug)]
+struct Active {
+    sequence: u64,
+    path: PathBuf,
+    file: Arc<dyn DiskFile>,
+    capacity: u32,
+    /// Bytes handed to the file.
+    written: u32,
+    /// Bytes known to be synced.
+    durable: u32,
+    /// Encoded, to be written behind `written`.
+    buffer: Vec<u8>,
+}
+
+impl Active {
+    fn end(&self) -> u32 {
+        self.written + self.buffer.len() as u32
+    }
+
+    fn write_buffer(&mut self) -> Result<(), StorageError> {
+        if !self.buffer.is_empty() {
+            self.file.write_at(&self.buffer, u64::from(self.written)).doing("write", &self.path)?;
+            self.written = self.end();
+            self.buffer.clear();
+        }
+        Ok(())
+    }
+
+    fn sync(&mut self) -> Result<(), StorageError> {
+        self.write_buffer()?;
+        if self.durable < self.written {
+            self.file.sync_data().doing("sync", &self.path)?;
+            self.durable = self.written;
+        }
+        Ok(())
+    }
+}
+
+impl Writer {
+    /// Goes on where recovery found the end, or begins a new log.
+    pub(super) fn open(
+        disk: Arc<dyn Disk>,
+        dir: PathBuf,
+        spares: Arc<Spares>,
+        recovered: Option<Recovered>,
+    ) -> Result<Self, StorageError> {
+        let Some(recovered) = recovered else {
+            let active = open_segment(&*disk, &dir, &spares, 1, 0, &Carried::default())?;
+            let mut segments = Segments::default();
+            segments.push(active.as_file());
+            return Ok(Self { disk, dir, spares, segments, active, carried: Carried::default() });
+        };
+        let Some(last) = recovered.segments.iter().last().cloned() else {
+            return Err(StorageError::corrupt(&dir, 0, "a segment", "none"));
+        };
+        let active = Active {
+            sequence: last.sequence,
+            path: last.path,
+            file: last.file,
+            capacity: recovered.capacity,
+            written: recovered.end,
+            durable: recovered.end,
+            buffer: Vec::new(),
+        };
+        Ok(Self { disk, dir, spares, segments: recovered.segments, active, carried: recovered.carried })
+    }
+
+    /// All segment files.
+    pub(super) fn segments(&self) -> impl Iterator<Item = &SegmentFile> {
+        self.segments.iter()
+    }
+
+    /// Writes a batch of changes, then the committed mark if there is a new one, and syncs.
+    pub(super) fn write<'a>(
+        &mut self,
+        changes: impl Iterator<Item = &'a Change>,
+        committed: Option<&Bytes>,
+    ) -> Result<Written, StorageError> {
+        let mut written = Written::default();
+        for change in changes {
+            self.encode_change(change, &mut written)?;
+        }
+        if let Some(mark) = committed {
+            self.encode(Kind::Committed, LogIndex(0), mark, &mut written)?;
+        }
+        self.active.sync()?;
+        Ok(written)
+    }
+
+    /// Ends the stream for a clean shutdown: syncs, then says so in a closing record.
+    pub(super) fn close(&mut self, committed: Option<&Bytes>) -> Result<(), StorageError> {
+        self.write(std::iter::empty(), committed)?;
+        self.encode(Kind::Close, LogIndex(0), &Bytes::new(), &mut Written::default())?;
+        self.active.sync()
+    }
+
+    /// Takes out the segments that the last durable purge made dispensable. They are still there until
+    /// [`recycle`](Self::recycle).
+    pub(super) fn retire(&mut self) -> Vec<SegmentFile> {
+        match &self.carried.purged {
+            Some(purged) => self.segments.retire(purged.index),
+            None => Vec::new(),
+        }
+    }
+
+    /// Gives files of retired segments back.
+    pub(super) fn recycle(&self, retired: &[SegmentFile]) {
+        for segment in retired {
+            if let Err(error) = self.spares.recycle(&segment.path) {
+                // Nothing depends on it: the next opening of the log finds the file and removes it.
+                tracing::warn!(code = error.code(), "can't reuse a purged log segment: {error}");
+                return;
+            }
+        }
+    }
+
+    fn encode_change(&mut self, change: &Change, written: &mut Written) -> Result<(), StorageError> {
+        match change {
+            Change::Append(ticket, records) => {
+                for entry in records {
+                    let spot = self.encode(Kind::Entry, entry.index, &entry.payload, written)?;
+                    let place = Place::Written {
+                        segment: spot.segment,
+                        offset: spot.offset,
+                        length: entry.payload.len() as u32,
+                    };
+                    written.placed.push((*ticket, entry.index, place));
+                    self.segments.note_entry(entry.index);
+                }
+            }
+            Change::TruncateFrom(from) => {
+                self.encode(Kind::Truncate, *from, &Bytes::new(), written)?;
+                self.segments.note_truncation(*from);
+            }
+            Change::Purge(purged) => {
+                self.encode(Kind::Purge, purged.index, &purged.mark, written)?;
+            }
+            Change::Vote(vote) => {
+                self.encode(Kind::Vote, LogIndex(0), vote, written)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds one record to the stream, in a new segment if it doesn't fit in this one.
+    fn encode(
+        &mut self,
+        kind: Kind,
+        index: LogIndex,
+        payload: &Bytes,
+        written: &mut Written,
+    ) -> Result<Spot, StorageError> {
+        let room = self.active.capacity.saturating_sub(self.active.end()) as usize;
+        if record::frame_bytes(payload.len()) > room {
+            self.roll(written)?;
+        }
+        let spot = Spot { segment: self.active.sequence, offset: self.active.end() };
+        record::encode(&mut self.active.buffer, spot, self.active.durable, kind, index, payload);
+        let applied = self.carried.apply(kind, index, payload);
+        debug_assert!(applied.is_ok(), "the view lets no hole through");
+        if self.active.buffer.len() >= BUFFER_BYTES {
+            self.active.write_buffer()?;
+        }
+        Ok(spot)
+    }
+
+    /// Makes the active segment durable as a whole, then opens the next one.
+    fn roll(&mut self, written: &mut Written) -> Result<(), StorageError> {
+        if self.segments.len() >= LOG_SEGMENTS_MAX {
+            return Err(StorageError::LogFull { what: "segments", what_max: LOG_SEGMENTS_MAX as u64 });
+        }
+        self.active.sync()?;
+        let (sequence, end) = (self.active.sequence + 1, self.active.written);
+        self.active = open_segment(&*self.disk, &self.dir, &self.spares, sequence, end, &self.carried)?;
+        self.segments.push(self.active.as_file());
+        written.opened.push(self.active.as_file());
+        Ok(())
+    }
+}
+
+impl Active {
+    fn as_file(&self) -> SegmentFile {
+        SegmentFile::new(self.sequence, self.path.clone(), Arc::clone(&self.file))
+    }
+}
+
+/// Puts a spare file in place and gives it a durable header.
+fn open_segment(
+    disk: &dyn Disk,
+    dir: &std::path::Path,
+    spares: &Spares,
+    sequence: u64,
+    previous_end: u32,
+    carried: &Carried,
+) -> Result<Active, StorageError> {
+    let spare = spares.take()?;
+    let path = inventory::segment_path(dir, sequence);
+    disk.rename(&spare, &path).doing("rename", &spare)?;
+    // Before the first byte: as long as the file could come back under an old name, it must hold its old content.
+    disk.sync_dir(dir).doing("sync", dir)?;
+    let file = disk.open(&path).doing("open", &path)?;
+    let capacity = file.len().doing("measure", &path)?;
+    let capacity = u32::try_from(capacity).unwrap_or(u32::MAX);
+    let header = SegmentHeader { sequence, capacity, previous_end, carried: carried.clone() };
+    file.write_at(&segment_header::encode(&header), 0).doing("write", &path)?;
+    file.sync_data().doing("sync", &path)?;
+    let begin = HEADER_BYTES as u32;
+    Ok(Active { sequence, path, file, capacity, written: begin, durable: begin, buffer: Vec::new() })
+}

@@ -1,0 +1,410 @@
+//! Snapshots as files in one directory.
+//!
+//! `snap-<number>.tmp` is being written, `snap-<number>.snap` is whole: its content was synced before it got that name.
+//! The highest number is the newest. Those before it go once the new name is durable; what is found beside the
+//! newest at opening is removed.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use haltline_core::limits::{
+    SNAPSHOT_BYTES_MAX, SNAPSHOT_CHUNK_BYTES_MAX, SNAPSHOT_META_BYTES_MAX, SNAPSHOT_WRITERS_MAX,
+};
+use parking_lot::Mutex;
+use sha2::{Digest as _, Sha256};
+
+use super::{
+    SnapshotInfo, SnapshotMeta, SnapshotReader, SnapshotStore, SnapshotWriter,
+    format::{self, CHUNK_PREFIX_BYTES, FOOTER_BYTES, Fault, FileHeader, Footer, HEADER_BYTES, Next},
+};
+use crate::{Disk, DiskFile, StorageError, error::Context as _};
+
+/// How much is collected before it becomes a chunk.
+const CHUNK_BYTES: usize = 256 * 1_024;
+const _: () = assert!(CHUNK_BYTES <= SNAPSHOT_CHUNK_BYTES_MAX);
+
+/// A directory of snapshots.
+#[derive(Debug)]
+pub struct SnapshotFiles {
+    shelf: Arc<Shelf>,
+}
+
+#[derive(Debug)]
+struct Shelf {
+    disk: Arc<dyn Disk>,
+    dir: PathBuf,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    newest: Option<Kept>,
+    next_number: u64,
+    writers: usize,
+}
+
+#[derive(Debug, Clone)]
+struct Kept {
+    path: PathBuf,
+    info: SnapshotInfo,
+}
+
+impl State {
+    fn claim_number(&mut self) -> u64 {
+        let number = self.next_number;
+        self.next_number += 1;
+        number
+    }
+}
+
+fn whole_path(dir: &Path, number: u64) -> PathBuf {
+    dir.join(format!("snap-{number:020}.snap"))
+}
+
+fn unfinished_path(dir: &Path, number: u64) -> PathBuf {
+    dir.join(format!("snap-{number:020}.tmp"))
+}
+
+fn number_in(name: &str, suffix: &str) -> Option<u64> {
+    let digits = name.strip_prefix("snap-")?.strip_suffix(suffix)?;
+    (digits.len() == 20 && digits.bytes().all(|byte| byte.is_ascii_digit())).then(|| digits.parse().ok())?
+}
+
+impl SnapshotFiles {
+    /// Opens the directory, or makes it, finds the newest snapshot and removes leftovers of interrupted work. Reads the
+    /// newest one's header and footer; its content is checked by [`SnapshotStore::open_newest`].
+    ///
+    /// # Errors
+    /// [`StorageError::Corrupt`] or [`StorageError::NewerFormat`] for the newest file, or an I/O error.
+    pub fn open(disk: Arc<dyn Disk>, dir: &Path) -> Result<Self, StorageError> {
+        disk.create_dir(dir).doing("create", dir)?;
+        let names = disk.list(dir).doing("list", dir)?;
+        let mut whole: Vec<u64> = names.iter().filter_map(|name| number_in(name, ".snap")).collect();
+        let unfinished: Vec<u64> = names.iter().filter_map(|name| number_in(name, ".tmp")).collect();
+        whole.sort_unstable();
+        let next_number = whole.iter().chain(&unfinished).max().map_or(1, |sequence| sequence + 1);
+        let newest = whole.pop().map(|sequence| find(&*disk, dir, sequence)).transpose()?;
+        // A rename that isn't durable yet must be, before what it replaces goes.
+        disk.sync_dir(dir).doing("sync", dir)?;
+        let leftovers = whole.iter().map(|sequence| whole_path(dir, *sequence));
+        for path in leftovers.chain(unfinished.iter().map(|sequence| unfinished_path(dir, *sequence))) {
+            disk.remove(&path).doing("remove", &path)?;
+        }
+        let state = Mutex::new(State { newest, next_number, writers: 0 });
+        Ok(Self { shelf: Arc::new(Shelf { disk, dir: dir.to_owned(), state }) })
+    }
+}
+
+fn find(disk: &dyn Disk, dir: &Path, sequence: u64) -> Result<Kept, StorageError> {
+    let path = whole_path(dir, sequence);
+    let reader = FileReader::open(disk, &path)?;
+    Ok(Kept { path, info: reader.info })
+}
+
+impl SnapshotStore for SnapshotFiles {
+    fn begin(&self, meta: SnapshotMeta) -> Result<Box<dyn SnapshotWriter>, StorageError> {
+        let bytes = meta.meta.len();
+        if bytes > SNAPSHOT_META_BYTES_MAX {
+            let (bytes, bytes_max) = (bytes as u64, SNAPSHOT_META_BYTES_MAX as u64);
+            return Err(StorageError::TooLarge { what: "a snapshot's metadata", bytes, bytes_max });
+        }
+        let sequence = {
+            let mut state = self.shelf.state.lock();
+            if state.writers >= SNAPSHOT_WRITERS_MAX {
+                return Err(StorageError::SnapshotsBusy { writers_max: SNAPSHOT_WRITERS_MAX });
+            }
+            state.writers += 1;
+            state.claim_number()
+        };
+        FileWriter::create(Arc::clone(&self.shelf), sequence, meta).map(|writer| Box::new(writer) as _)
+    }
+
+    fn newest(&self) -> Option<SnapshotInfo> {
+        self.shelf.state.lock().newest.as_ref().map(|kept| kept.info.clone())
+    }
+
+    fn open_newest(&self) -> Result<Option<Box<dyn SnapshotReader>>, StorageError> {
+        // Opened under the lock, so that the file isn't removed before it is open; read outside of it.
+        let mut reader = {
+            let state = self.shelf.state.lock();
+            let Some(kept) = &state.newest else { return Ok(None) };
+            FileReader::open(&*self.shelf.disk, &kept.path)?
+        };
+        while reader.next_chunk()?.is_some() {}
+        reader.rewind();
+        Ok(Some(Box::new(reader)))
+    }
+}
+
+/// Writes `snap-<number>.tmp`.
+struct FileWriter {
+    shelf: Arc<Shelf>,
+    /// The number in its name, and what its checksums start from.
+    sequence: u64,
+    meta: SnapshotMeta,
+    file: Arc<dyn DiskFile>,
+    offset: u64,
+    pending: Vec<u8>,
+    chunks: u64,
+    content_bytes: u64,
+    digest: Sha256,
+    failed: Option<StorageError>,
+    /// The file has its final name, or is gone.
+    is_settled: bool,
+}
+
+impl FileWriter {
+    fn create(shelf: Arc<Shelf>, sequence: u64, meta: SnapshotMeta) -> Result<Self, StorageError> {
+        let path = unfinished_path(&shelf.dir, sequence);
+        let file = match shelf.disk.create(&path).doing("create", &path) {
+            Ok(file) => file,
+            Err(error) => {
+                shelf.state.lock().writers -= 1;
+                return Err(error);
+            }
+        };
+        let header = format::encode_header(&FileHeader { sequence, meta: meta.clone() });
+        let mut writer = Self {
+            shelf,
+            sequence,
+            meta,
+            file,
+            offset: 0,
+            pending: Vec::new(),
+            chunks: 0,
+            content_bytes: 0,
+            digest: Sha256::new(),
+            failed: None,
+            is_settled: false,
+        };
+        writer.put(&header)?;
+        Ok(writer)
+    }
+
+    fn path(&self) -> PathBuf {
+        unfinished_path(&self.shelf.dir, self.sequence)
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> Result<(), StorageError> {
+        self.file.write_at(bytes, self.offset).doing("write", &self.path())?;
+        self.offset += bytes.len() as u64;
+        Ok(())
+    }
+
+    fn put_chunk(&mut self) -> Result<(), StorageError> {
+        if self.pending.is_empty() {
+            return Ok(());
+        }
+        let content = std::mem::take(&mut self.pending);
+        let mut chunk = Vec::with_capacity(CHUNK_PREFIX_BYTES + content.len());
+        format::encode_chunk(&mut chunk, self.sequence, self.chunks, &content);
+        self.digest.update(&content);
+        self.chunks += 1;
+        self.put(&chunk)
+    }
+
+    fn take_in(&mut self, mut bytes: &[u8]) -> Result<(), StorageError> {
+        let total = self.content_bytes + bytes.len() as u64;
+        if total > SNAPSHOT_BYTES_MAX {
+            let (what, bytes_max) = ("a snapshot", SNAPSHOT_BYTES_MAX);
+            return Err(StorageError::TooLarge { what, bytes: total, bytes_max });
+        }
+        self.content_bytes = total;
+        while !bytes.is_empty() {
+            let (now, later) = bytes.split_at(bytes.len().min(CHUNK_BYTES - self.pending.len()));
+            self.pending.extend_from_slice(now);
+            bytes = later;
+            if self.pending.len() == CHUNK_BYTES {
+                self.put_chunk()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the file and makes its content durable.
+    fn seal(&mut self) -> Result<SnapshotInfo, StorageError> {
+        self.put_chunk()?;
+        let digest = std::mem::take(&mut self.digest).finalize().into();
+        let footer = Footer { chunks: self.chunks, content_bytes: self.content_bytes, digest };
+        self.put(&format::encode_footer(self.sequence, &footer))?;
+        self.file.sync_data().doing("sync", &self.path())?;
+        Ok(SnapshotInfo { meta: self.meta.clone(), content_bytes: self.content_bytes, digest })
+    }
+
+    /// Gives the file its name, makes that durable, and removes the one before.
+    fn publish(&mut self, info: SnapshotInfo) -> Result<SnapshotInfo, StorageError> {
+        let shelf = Arc::clone(&self.shelf);
+        let mut state = shelf.state.lock();
+        if let Some(kept) = &state.newest
+            && kept.info.meta.index > info.meta.index
+        {
+            let (newest, got) = (kept.info.meta.index, info.meta.index);
+            return Err(StorageError::SnapshotOutdated { newest, got });
+        }
+        // Numbered anew, because whichever is finished last is the newest.
+        let path = whole_path(&shelf.dir, state.claim_number());
+        shelf.disk.rename(&self.path(), &path).doing("rename", &self.path())?;
+        self.is_settled = true;
+        shelf.disk.sync_dir(&shelf.dir).doing("sync", &shelf.dir)?;
+        let before = state.newest.replace(Kept { path, info: info.clone() });
+        if let Some(before) = before
+            && let Err(error) = shelf.disk.remove(&before.path)
+        {
+            // The new one is durable all the same; the next opening removes what is left.
+            tracing::warn!(file = %before.path.display(), "can't remove an old snapshot: {error}");
+        }
+        Ok(info)
+    }
+}
+
+impl SnapshotWriter for FileWriter {
+    fn write(&mut self, bytes: &[u8]) -> Result<(), StorageError> {
+        if let Some(error) = &self.failed {
+            return Err(error.clone());
+        }
+        self.take_in(bytes).inspect_err(|error| self.failed = Some(error.clone()))
+    }
+
+    fn finish(mut self: Box<Self>) -> Result<SnapshotInfo, StorageError> {
+        if let Some(error) = self.failed.take() {
+            return Err(error);
+        }
+        let info = self.seal()?;
+        self.publish(info)
+    }
+}
+
+impl Drop for FileWriter {
+    fn drop(&mut self) {
+        self.shelf.state.lock().writers -= 1;
+        if !self.is_settled
+            && let Err(error) = self.shelf.disk.remove(&self.path())
+        {
+            tracing::warn!(file = %self.path().display(), "can't remove an unfinished snapshot: {error}");
+        }
+    }
+}
+
+/// Reads a whole snapshot.
+struct FileReader {
+    path: PathBuf,
+    file: Arc<dyn DiskFile>,
+    sequence: u64,
+    info: SnapshotInfo,
+    footer: Footer,
+    /// Where the first chunk begins.
+    begin: u64,
+    /// Where the footer begins.
+    end: u64,
+    offset: u64,
+    chunks: u64,
+    content_bytes: u64,
+    digest: Sha256,
+    is_done: bool,
+}
+
+impl FileReader {
+    /// Reads the header and the footer.
+    fn open(disk: &dyn Disk, path: &Path) -> Result<Self, StorageError> {
+        let file = disk.open(path).doing("open", path)?;
+        let length = file.len().doing("measure", path)?;
+        let fixed = read(&*file, path, 0, HEADER_BYTES)?;
+        let in_header = |fault| wrong(path, 0, "a snapshot's header", fault);
+        let meta_length = format::meta_length(&fixed).map_err(in_header)?;
+        let header = read(&*file, path, 0, HEADER_BYTES + meta_length)?;
+        let header = format::decode_header(&header).map_err(in_header)?;
+        let begin = (HEADER_BYTES + meta_length) as u64;
+        let end = length.saturating_sub(FOOTER_BYTES as u64).max(begin);
+        let footer = format::decode_footer(header.sequence, &read(&*file, path, end, FOOTER_BYTES)?)
+            .map_err(|fault| wrong(path, end, "a snapshot's footer", fault))?;
+        let info =
+            SnapshotInfo { meta: header.meta, content_bytes: footer.content_bytes, digest: footer.digest };
+        Ok(Self {
+            path: path.to_owned(),
+            file,
+            sequence: header.sequence,
+            info,
+            footer,
+            begin,
+            end,
+            offset: begin,
+            chunks: 0,
+            content_bytes: 0,
+            digest: Sha256::new(),
+            is_done: false,
+        })
+    }
+
+    fn rewind(&mut self) {
+        self.offset = self.begin;
+        (self.chunks, self.content_bytes) = (0, 0);
+        self.digest = Sha256::new();
+        self.is_done = false;
+    }
+
+    fn wrong(&self, fault: Fault) -> StorageError {
+        wrong(&self.path, self.offset, &format!("chunk {} of a snapshot", self.chunks), fault)
+    }
+
+    /// At the footer: everything that it counts must have come.
+    fn check_end(&mut self) -> Result<(), StorageError> {
+        let digest: [u8; 32] = std::mem::take(&mut self.digest).finalize().into();
+        let seen = Footer { chunks: self.chunks, content_bytes: self.content_bytes, digest };
+        if self.offset == self.end && seen == self.footer {
+            return Ok(());
+        }
+        let expected =
+            format!("{} chunks, {} bytes and their SHA-256", self.footer.chunks, self.footer.content_bytes);
+        let got = format!("{} chunks, {} bytes, or another SHA-256", self.chunks, self.content_bytes);
+        Err(StorageError::corrupt(&self.path, self.offset, expected, got))
+    }
+}
+
+fn read(file: &dyn DiskFile, path: &Path, offset: u64, length: usize) -> Result<Vec<u8>, StorageError> {
+    let mut bytes = vec![0; length];
+    let read = file.read_at(&mut bytes, offset).doing("read", path)?;
+    bytes.truncate(read);
+    Ok(bytes)
+}
+
+fn wrong(path: &Path, offset: u64, expected: &str, fault: Fault) -> StorageError {
+    match fault {
+        Fault::Newer(got) => {
+            StorageError::NewerFormat { file: path.to_owned(), supported: format::FORMAT, got }
+        }
+        Fault::Bad(found) => StorageError::corrupt(path, offset, expected, found),
+    }
+}
+
+impl SnapshotReader for FileReader {
+    fn info(&self) -> &SnapshotInfo {
+        &self.info
+    }
+
+    fn next_chunk(&mut self) -> Result<Option<Bytes>, StorageError> {
+        if self.is_done {
+            return Ok(None);
+        }
+        let prefix = read(&*self.file, &self.path, self.offset, CHUNK_PREFIX_BYTES)?;
+        let (length, crc) = match format::decode_prefix(&prefix).map_err(|fault| self.wrong(fault))? {
+            Next::Footer => {
+                self.check_end()?;
+                self.is_done = true;
+                return Ok(None);
+            }
+            Next::Chunk { length, crc } => (length, crc),
+        };
+        let content = read(&*self.file, &self.path, self.offset + CHUNK_PREFIX_BYTES as u64, length)?;
+        if content.len() != length || format::chunk_crc(self.sequence, self.chunks, &content) != crc {
+            return Err(self.wrong(Fault::Bad("a wrong checksum (CRC-32C)")));
+        }
+        self.digest.update(&content);
+        self.chunks += 1;
+        self.content_bytes += length as u64;
+        self.offset += (CHUNK_PREFIX_BYTES + length) as u64;
+        Ok(Some(Bytes::from(content)))
+    }
+}
