@@ -1,0 +1,71 @@
+//! Times as people read them.
+
+use std::time::{Duration, SystemTime};
+
+use haltline_core::time::{ClusterTime, Millis, WallTime};
+
+/// A moment by the leader's wall clock, to the second, in UTC.
+pub(crate) fn wall(time: WallTime) -> String {
+    let moment = SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(time.0));
+    match moment.map(|moment| humantime::format_rfc3339_seconds(moment).to_string()) {
+        // Years of five digits and more are nobody's clock.
+        Some(text) if text.len() == "2026-01-01T00:00:00Z".len() => text,
+        _ => format!("{} ms", time.0),
+    }
+}
+
+/// A duration in at most two units, rounded down.
+pub(crate) fn length(duration: Millis) -> String {
+    const UNITS: [(u64, &str); 4] = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "min"), (1_000, "s")];
+    let Some(position) = UNITS.iter().position(|(unit, _)| duration.0 >= *unit) else {
+        return format!("{} ms", duration.0);
+    };
+    let (unit, name) = UNITS[position];
+    let first = format!("{} {name}", duration.0 / unit);
+    match UNITS.get(position + 1) {
+        Some((next, next_name)) if duration.0 % unit >= *next => {
+            format!("{first} {} {next_name}", duration.0 % unit / next)
+        }
+        _ => first,
+    }
+}
+
+/// How long from now until a moment in cluster time.
+pub(crate) fn until(end: ClusterTime, now: ClusterTime) -> String {
+    match end.since(now) {
+        Millis(0) => "now".to_owned(),
+        left => format!("in {}", length(left)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_have_two_units_at_most() {
+        for (millis, text) in [
+            (0, "0 ms"),
+            (999, "999 ms"),
+            (1_500, "1 s"),
+            (61_000, "1 min 1 s"),
+            (3_600_000, "1 h"),
+            (90_061_000, "1 d 1 h"),
+        ] {
+            assert_eq!(length(Millis(millis)), text);
+        }
+    }
+
+    #[test]
+    fn wall_time_is_utc_and_never_panics() {
+        assert_eq!(wall(WallTime(1_700_000_000_123)), "2023-11-14T22:13:20Z");
+        assert!(wall(WallTime(u64::MAX)).ends_with("ms"));
+        assert!(wall(WallTime(300_000_000_000_000)).ends_with("ms"));
+    }
+
+    #[test]
+    fn ends_are_told_from_now() {
+        assert_eq!(until(ClusterTime(5_000), ClusterTime(2_000)), "in 3 s");
+        assert_eq!(until(ClusterTime(1), ClusterTime(2_000)), "now");
+    }
+}
