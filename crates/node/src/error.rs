@@ -1,0 +1,64 @@
+//! Why a node can't start, or must stop.
+
+use std::path::{Path, PathBuf};
+
+use haltline_pki::PkiError;
+
+use crate::config::ConfigError;
+
+/// Why a node can't start or go on. [`NodeError::code`] is stable.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// The configuration.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// Keys and certificates.
+    #[error(transparent)]
+    Pki(#[from] PkiError),
+    /// The founding file.
+    #[error("{path} is no founding of a cluster: {reason}")]
+    Founding {
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A file or directory.
+    #[error("can't {action} {}: {source}", .path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Something is there already.
+    #[error("{} exists already and isn't overwritten; choose a new directory", .path.display())]
+    Exists {
+        /// What is there.
+        path: PathBuf,
+    },
+    /// What was asked of `init` can't be.
+    #[error("can't create the cluster: {0}")]
+    BadInit(String),
+}
+
+impl NodeError {
+    pub(crate) fn io(action: &'static str, path: &Path, source: std::io::Error) -> Self {
+        Self::Io { action, path: path.into(), source }
+    }
+
+    /// A stable code, for scripts and help pages.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Config(_) => "node_config",
+            Self::Pki(error) => error.code(),
+            Self::Founding { .. } => "node_founding",
+            Self::Io { .. } => "node_io",
+            Self::Exists { .. } => "node_exists",
+            Self::BadInit(_) => "node_bad_init",
+        }
+    }
+}
