@@ -13,6 +13,7 @@
 
 pub mod command;
 pub mod event;
+mod executed;
 pub mod ids;
 pub mod limits;
 pub mod path;

@@ -67,7 +67,8 @@ pub enum Outcome {
     Executed {
         /// Which command.
         approval: ApprovalId,
-        /// Its own outcome.
+        /// Its own outcome, which is never `Executed` itself.
+        #[serde(deserialize_with = "crate::executed::read")]
         outcome: Box<Result<Outcome, Rejection>>,
     },
     /// A waiting command was taken back or turned down.

@@ -34,6 +34,12 @@ pub enum SnapshotError {
     /// Damaged in spite of its checksums, or written by a defect.
     #[error("the snapshot does not decode: {0}")]
     Malformed(postcard::Error),
+    /// More than a snapshot.
+    #[error("the snapshot is followed by {got_bytes} bytes that don't belong to it")]
+    TrailingBytes {
+        /// How many.
+        got_bytes: usize,
+    },
 }
 
 fn oldest() -> String {
@@ -72,7 +78,11 @@ pub fn decode(input: &mut impl Read) -> Result<State, SnapshotError> {
     }
     let mut body = Vec::new();
     input.read_to_end(&mut body)?;
-    let mut state: State = postcard::from_bytes(&body).map_err(SnapshotError::Malformed)?;
+    let (mut state, rest): (State, &[u8]) =
+        postcard::take_from_bytes(&body).map_err(SnapshotError::Malformed)?;
+    if !rest.is_empty() {
+        return Err(SnapshotError::TrailingBytes { got_bytes: rest.len() });
+    }
     state.rebuild_derived();
     Ok(state)
 }

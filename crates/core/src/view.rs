@@ -13,6 +13,7 @@ use crate::{
     path::{AgentPath, FleetPath},
     policy::{EffectiveLimits, Limits},
     selector::{Selector, Subject},
+    state::tables,
     text::Labels,
     time::ClusterTime,
 };
@@ -43,14 +44,19 @@ pub struct View {
     /// The cluster, once founded.
     pub cluster: Option<(ClusterId, Incarnation)>,
     /// Keys that sign statements.
+    #[serde(deserialize_with = "tables::read")]
     pub node_keys: OrdMap<NodeId, PublicKey>,
     /// Kills in force.
+    #[serde(deserialize_with = "tables::read")]
     pub kills: OrdMap<KillId, ViewKill>,
     /// Revocations in force.
+    #[serde(deserialize_with = "tables::read")]
     pub revocations: OrdMap<RevocationTarget, ViewRevocation>,
     /// Fleets.
+    #[serde(deserialize_with = "tables::read")]
     pub fleets: OrdMap<FleetPath, FleetPolicy>,
     /// Agents, with their own labels.
+    #[serde(deserialize_with = "tables::read")]
     pub agents: OrdMap<AgentPath, Labels>,
 }
 

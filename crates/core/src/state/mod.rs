@@ -14,6 +14,7 @@ pub mod records;
 mod registry;
 mod requests;
 mod revocations;
+pub(crate) mod tables;
 
 pub use authority::Scope;
 pub use kills::BlastRadius;
@@ -35,23 +36,32 @@ use records::{
 };
 
 /// The replicated state.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct State {
     cluster: Option<ClusterIdentity>,
     bootstrap: bool,
     policy: ClusterPolicy,
     last: Stamp,
     chain: ChainPosition,
+    #[serde(deserialize_with = "tables::read")]
     nodes: OrdMap<NodeId, NodeRecord>,
+    #[serde(deserialize_with = "tables::read")]
     fleets: OrdMap<FleetPath, Fleet>,
+    #[serde(deserialize_with = "tables::read")]
     agents: OrdMap<AgentPath, Agent>,
+    #[serde(deserialize_with = "tables::read")]
     people: OrdMap<PersonId, Person>,
+    #[serde(deserialize_with = "tables::read")]
     kills: OrdMap<KillId, Kill>,
+    #[serde(deserialize_with = "tables::read")]
     lifted: OrdMap<KillId, LiftedKill>,
     next_kill: u64,
+    #[serde(deserialize_with = "tables::read")]
     revocations: OrdMap<RevocationTarget, Revocation>,
+    #[serde(deserialize_with = "tables::read")]
     approvals: OrdMap<ApprovalId, PendingApproval>,
     next_approval: u64,
+    #[serde(deserialize_with = "tables::read")]
     requests: OrdMap<(PersonId, RequestId), Recorded>,
     /// What follows from the fields above; not encoded.
     #[serde(skip)]
@@ -121,11 +131,35 @@ impl Effects {
     }
 }
 
+impl Default for State {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl State {
     /// The state before the first entry.
     #[must_use]
     pub fn new() -> Self {
-        Self { bootstrap: true, ..Self::default() }
+        Self {
+            cluster: None,
+            bootstrap: true,
+            policy: ClusterPolicy::default(),
+            last: Stamp::default(),
+            chain: ChainPosition::default(),
+            nodes: OrdMap::new(),
+            fleets: OrdMap::new(),
+            agents: OrdMap::new(),
+            people: OrdMap::new(),
+            kills: OrdMap::new(),
+            lifted: OrdMap::new(),
+            next_kill: 0,
+            revocations: OrdMap::new(),
+            approvals: OrdMap::new(),
+            next_approval: 0,
+            requests: OrdMap::new(),
+            derived: Derived::default(),
+        }
     }
 
     /// Applies one entry of the log. Cluster time never goes back, whatever the batch says.
