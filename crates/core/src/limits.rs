@@ -42,7 +42,7 @@ pub const ROLES_PER_PERSON_MAX: usize = 64;
 pub const TLS_KEYS_PER_PERSON_MAX: usize = 8;
 /// Nodes of a cluster, learners included.
 pub const NODES_MAX: usize = 32;
-/// Kills in force before a further kill that isn't a plain fleet kill is widened to its fleet (never refused).
+/// Kills in force before a further kill is widened: to its whole fleet, at once, until people lift it (never refused).
 pub const KILLS_MAX: usize = 10_000;
 /// Lifted kills that are remembered for `kills --all`; older ones live on in the audit.
 pub const LIFTED_KILLS_MAX: usize = 1_000;

@@ -103,7 +103,7 @@ pub struct Killed {
 pub enum Adjusted {
     /// Intersected with the part of the tree that the caller may stop.
     NarrowedToCallersPath,
-    /// The table of kills is full: widened to the whole fleet rather than refused.
+    /// The table of kills is full: widened to the whole fleet, at once and without an expiry, rather than refused.
     WidenedAtTheBound,
     /// The table of kills is full and the same kill is in force already.
     AlreadyInForce,
@@ -189,12 +189,12 @@ pub enum Rejection {
         /// Roles of which one would suffice, there or above.
         roles: Vec<Role>,
     },
-    /// A stop without a path by someone whose roles have paths.
-    #[error("without a fleet the selector reaches everything, and {person} holds no role at the root that may stop; add one of: {}", Paths(.paths))]
+    /// A stop that reaches beyond several paths, or everything, by someone whose roles have paths.
+    #[error("the selector reaches beyond what {person} may stop; add a fleet, one of: {}", Paths(.paths))]
     SelectorNeedsFleet {
         /// Who.
         person: PersonId,
-        /// Where they may stop.
+        /// Where within it they may stop.
         paths: Vec<FleetPath>,
     },
     /// The selector can't be met.

@@ -17,7 +17,7 @@ use crate::{
     rejection::{Action, Adjusted, KillDurationName, Killed, Outcome, Rejection},
     selector::{Selector, SelectorError},
     text::Reason,
-    time::Millis,
+    time::{ClusterTime, Millis, Stamp},
 };
 
 /// What a kill would stop.
@@ -50,20 +50,31 @@ impl State {
         check_durations(command)?;
         let (selector, narrowed) = self.stoppable(caller, &command.selector)?;
         self.check_target(&selector)?;
-        if let Some(twin) = self.twin_at_the_bound(&selector, command) {
+        let asked = KillCommand { selector, ..command.clone() };
+        if let Some(twin) = self.twin_at_the_bound(&asked, effects.stamp) {
             return Ok(Outcome::Killed(Box::new(twin)));
         }
-        let (selector, widened) = self.widened_at_the_bound(caller, selector);
-        let adjusted = widened.or(narrowed);
+        let (asked, widened) = self.widened_at_the_bound(caller, asked);
+        if widened.is_some()
+            && let Some(twin) = self.twin_at_the_bound(&asked, effects.stamp)
+        {
+            return Ok(Outcome::Killed(Box::new(twin)));
+        }
+        Ok(Outcome::Killed(Box::new(self.place(caller, &asked, widened.or(narrowed), effects))))
+    }
 
+    /// Puts a kill in force as it is.
+    fn place(
+        &mut self,
+        caller: &PersonId,
+        command: &KillCommand,
+        adjusted: Option<Adjusted>,
+        effects: &mut Effects,
+    ) -> Killed {
         self.next_kill += 1;
         let id = KillId(self.next_kill);
-        let now = effects.stamp.cluster_time;
-        let drain_ends = match command.mode {
-            KillMode::Drain(time) => Some(now.plus(time)),
-            KillMode::Freeze | KillMode::Terminate => None,
-        };
-        let expires = command.expires_after.map(|time| now.plus(time));
+        let selector = command.selector.clone();
+        let (drain_ends, expires) = ends(command, effects.stamp);
         self.derived.due.extend(drain_ends.map(|time| (time, Due::DrainEnds(id))));
         self.derived.due.extend(expires.map(|time| (time, Due::KillExpires(id))));
         let kill = Kill {
@@ -84,7 +95,7 @@ impl State {
             mode: command.mode,
             reason: command.reason.clone(),
         });
-        Ok(Outcome::Killed(Box::new(Killed { kill: id, index: effects.stamp.index, selector, adjusted })))
+        Killed { kill: id, index: effects.stamp.index, selector, adjusted }
     }
 
     /// Intersects a selector with what the caller may stop.
@@ -125,8 +136,10 @@ impl State {
             .filter_map(|binding| binding.path.clone())
             .collect();
         paths.sort();
-        paths.dedup_by(|below, above| above.contains(below));
-        paths
+        paths.dedup();
+        // Not by neighbours: `a-b` sorts between `a` and `a/b`.
+        let is_topmost = |path: &FleetPath| !paths.iter().any(|other| other != path && other.contains(path));
+        paths.iter().filter(|path| is_topmost(path)).cloned().collect()
     }
 
     /// A kill that names what isn't there would reassure and stop nothing.
@@ -145,30 +158,57 @@ impl State {
         if is_met { Ok(()) } else { Err(Rejection::NothingMatches { selector: Box::new(selector.clone()) }) }
     }
 
-    /// A kill in force that does what a new one would, where the new one could neither be stored nor remembered.
-    fn twin_at_the_bound(&self, selector: &Selector, command: &KillCommand) -> Option<Killed> {
+    /// A kill in force that does all that a new one would, where the new one could not be stored or not be remembered.
+    fn twin_at_the_bound(&self, command: &KillCommand, now: Stamp) -> Option<Killed> {
         if self.kills.len() < KILLS_MAX && !self.remembers_no_more() {
             return None;
         }
-        let stops_as_much =
-            |kill: &&Kill| kill.selector == *selector && kill.mode >= command.mode && kill.expires.is_none();
-        self.kills.iter().find(|(_, kill)| stops_as_much(kill)).map(|(id, kill)| Killed {
-            kill: *id,
-            index: kill.placed.index,
-            selector: selector.clone(),
-            adjusted: Some(Adjusted::AlreadyInForce),
-        })
+        let (drain_ends, expires) = ends(command, now);
+        let stops_as_hard = |kill: &Kill| match drain_ends {
+            Some(end) => kill.drain_ends.is_none_or(|earlier| earlier <= end),
+            None => kill.mode >= command.mode,
+        };
+        let stops_as_long =
+            |kill: &Kill| kill.expires.is_none_or(|later| expires.is_some_and(|end| later >= end));
+        self.kills
+            .iter()
+            .find(|(_, kill)| kill.selector == command.selector && stops_as_hard(kill) && stops_as_long(kill))
+            .map(|(id, kill)| Killed {
+                kill: *id,
+                index: kill.placed.index,
+                selector: kill.selector.clone(),
+                adjusted: Some(Adjusted::AlreadyInForce),
+            })
     }
 
-    /// At the bound a kill stops its whole fleet (or whatever the caller may stop): too much beats not at all.
-    fn widened_at_the_bound(&self, caller: &PersonId, selector: Selector) -> (Selector, Option<Adjusted>) {
+    /// At the bound a kill stops its whole fleet (or whatever the caller may stop), at once, until people lift it: too much
+    /// beats not at all, and so there are at most two such kills (one freezes, one terminates) for each fleet.
+    fn widened_at_the_bound(
+        &self,
+        caller: &PersonId,
+        command: KillCommand,
+    ) -> (KillCommand, Option<Adjusted>) {
+        if self.kills.len() < KILLS_MAX {
+            return (command, None);
+        }
+        let (selector, _) = self.selector_at_the_bound(command.selector.clone());
+        // Without a reach the caller holds a role at the root, or `stoppable` would have refused.
+        debug_assert!(self.may(caller, Action::Stop, selector.fleet.as_ref()).is_ok());
+        let widened = KillCommand {
+            selector,
+            mode: command.mode.max(KillMode::Freeze),
+            expires_after: None,
+            reason: command.reason.clone(),
+        };
+        let adjusted = (widened != command).then_some(Adjusted::WidenedAtTheBound);
+        (widened, adjusted)
+    }
+
+    fn selector_at_the_bound(&self, selector: Selector) -> (Selector, Option<Adjusted>) {
         if self.kills.len() < KILLS_MAX || selector.is_plain() {
             return (selector, None);
         }
-        let fleet = selector.reach();
-        // Without a reach the caller holds a role at the root, or `stoppable` would have refused.
-        debug_assert!(self.may(caller, Action::Stop, fleet.as_ref()).is_ok());
-        (Selector { fleet, ..Selector::default() }, Some(Adjusted::WidenedAtTheBound))
+        (Selector { fleet: selector.reach(), ..Selector::default() }, Some(Adjusted::WidenedAtTheBound))
     }
 
     /// Lifts a kill whose resume has all the people it needs.
@@ -202,7 +242,8 @@ impl State {
         let by = reason.as_ref().and(effects.caller.clone());
         self.lifted.insert(id, LiftedKill { kill, lifted: effects.stamp, by, reason });
         if self.lifted.len() > LIFTED_KILLS_MAX
-            && let Some((oldest, _)) = self.lifted.get_min().cloned()
+            && let Some(oldest) =
+                self.lifted.iter().min_by_key(|(_, lifted)| lifted.lifted).map(|(id, _)| *id)
         {
             self.lifted.remove(&oldest);
         }
@@ -231,7 +272,7 @@ impl State {
     ) -> Result<BlastRadius, Rejection> {
         let (selector, narrowed) = self.stoppable(caller, selector)?;
         self.check_target(&selector)?;
-        let (selector, widened) = self.widened_at_the_bound(caller, selector);
+        let (selector, widened) = self.selector_at_the_bound(selector);
         let partial = selector.instance.is_some()
             || selector.lineage.is_some()
             || selector.tool.is_some()
@@ -281,6 +322,15 @@ impl State {
         let target = Selector::fleet(fleet.clone());
         self.kills.iter().filter(|(_, kill)| kill.selector.covers(&target)).map(|(id, _)| *id).collect()
     }
+}
+
+/// When a kill that is placed now stops draining, and when it lifts itself.
+fn ends(command: &KillCommand, now: Stamp) -> (Option<ClusterTime>, Option<ClusterTime>) {
+    let drain_ends = match command.mode {
+        KillMode::Drain(time) => Some(now.cluster_time.plus(time)),
+        KillMode::Freeze | KillMode::Terminate => None,
+    };
+    (drain_ends, command.expires_after.map(|time| now.cluster_time.plus(time)))
 }
 
 fn check_durations(command: &KillCommand) -> Result<(), Rejection> {
