@@ -109,7 +109,7 @@ impl Stream for Incoming {
 
 /// A handle on a running port. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Listening(Arc<Port>);
+pub struct Listening(pub(crate) Arc<Port>);
 
 impl Listening {
     /// Shows another certificate (or asks another registry) from the next connection on.
@@ -252,7 +252,7 @@ impl Accepting {
         };
         let leaf = verdict.leaf().ok_or(TlsFailure::PeerWithoutCertificate)?;
         let peer = PeerIdentity::new(&leaf, remote);
-        let (entry, closing) = self.port.register(leaf, remote)?;
+        let (entry, closing) = self.port.register(&leaf, remote)?;
         let closing = Box::pin(closing.cancelled_owned());
         Ok(TlsConnection { stream, peer, closing, _entry: entry, _slot: slot })
     }

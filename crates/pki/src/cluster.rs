@@ -65,7 +65,7 @@ impl ClusterPki {
             return Err(PkiError::TooMany { what: "nodes", got: nodes.len(), max: NODES_MAX });
         }
         let mut id = [0; 16];
-        getrandom::fill(&mut id).map_err(|error| PkiError::crypto("get random bytes", error))?;
+        getrandom::fill(&mut id).map_err(|error| PkiError::crypto("get random bytes", &error))?;
         let cluster = ClusterId(id);
         let root = CertificateAuthority::root(cluster, Validity::for_next(ROOT_LIFETIME))?;
         let issuers = Arc::new(Issuers::create(&root, cluster, Validity::for_next(INTERMEDIATE_LIFETIME))?);

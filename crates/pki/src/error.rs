@@ -155,7 +155,7 @@ impl PkiError {
         Self::Malformed { what: what.into(), expected: expected.into() }
     }
 
-    pub(crate) fn crypto(action: &'static str, reason: impl ToString) -> Self {
+    pub(crate) fn crypto(action: &'static str, reason: &dyn std::fmt::Display) -> Self {
         Self::Crypto { action, reason: reason.to_string() }
     }
 

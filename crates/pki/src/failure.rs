@@ -4,6 +4,8 @@
 //! learns of its own refusal only after its handshake is done, by an alert (RFC 8446, section 6); the alert is turned into
 //! an `Own…` with what is known on this side.
 
+use std::sync::Arc;
+
 use haltline_core::ids::{ClusterId, KeyHash, NodeId};
 use rustls::{AlertDescription, CertificateError};
 
@@ -108,6 +110,12 @@ pub enum TlsFailure {
         /// Why.
         reason: Refusal,
     },
+    /// The other shows a certificate whose private key it doesn't hold.
+    #[error("the other shows the certificate of {subject}, but doesn't hold its key")]
+    PeerWithoutKey {
+        /// Whom the certificate names.
+        subject: Subject,
+    },
     /// What the other sent is no certificate of this system.
     #[error("the other's certificate can't be read: {reason}")]
     PeerMalformed {
@@ -158,6 +166,9 @@ pub enum TlsFailure {
         /// The hash of our key.
         key_hash: KeyHash,
     },
+    /// The node can't tell yet whether our key is registered.
+    #[error("the node has not read the registry yet, so it knows nobody; try another node, or again")]
+    OwnUndecided,
     /// The port demands a certificate, and we have shown none.
     #[error("the port demands a certificate, and none was shown")]
     OwnMissing,
@@ -217,12 +228,14 @@ impl TlsFailure {
             Self::PeerWrongNode { .. } => "tls_peer_wrong_node",
             Self::PeerWrongHost { .. } => "tls_peer_wrong_host",
             Self::PeerUnregistered { .. } => "tls_peer_unregistered",
+            Self::PeerWithoutKey { .. } => "tls_peer_without_key",
             Self::PeerMalformed { .. } => "tls_peer_malformed",
             Self::PeerWithoutCertificate => "tls_peer_without_certificate",
             Self::OwnExpired { .. } => "tls_own_expired",
             Self::OwnForeign { .. } => "tls_own_foreign",
             Self::OwnWrongRole { .. } => "tls_own_wrong_role",
             Self::OwnUnregistered { .. } => "tls_own_unregistered",
+            Self::OwnUndecided => "tls_own_undecided",
             Self::OwnMissing => "tls_own_missing",
             Self::OwnRefused { .. } => "tls_own_refused",
             Self::Unreachable { .. } => "tls_unreachable",
@@ -242,6 +255,7 @@ impl TlsFailure {
             Self::Unreachable { .. }
                 | Self::Timeout { .. }
                 | Self::Broken { .. }
+                | Self::OwnUndecided
                 | Self::PeerUnregistered { reason: Refusal::NotReady, .. }
         )
     }
@@ -312,6 +326,7 @@ impl TlsFailure {
             (AlertDescription::AccessDenied, Some(_)) => {
                 Self::OwnUnregistered { subject, key_hash: leaf.key_hash }
             }
+            (AlertDescription::CertificateUnknown, Some(_)) => Self::OwnUndecided,
             (
                 AlertDescription::UnknownCA
                 | AlertDescription::UnsupportedCertificate
@@ -351,6 +366,11 @@ impl TlsFailure {
             Self::PeerForeign { .. } | Self::PeerUntrusted { .. } => CertificateError::UnknownIssuer,
             Self::PeerWrongRole { .. } => CertificateError::InvalidPurpose,
             Self::PeerWrongNode { .. } | Self::PeerWrongHost { .. } => CertificateError::NotValidForName,
+            // The alert certificate_unknown, which nothing else here is answered with.
+            Self::PeerUnregistered { reason: Refusal::NotReady, .. } => {
+                CertificateError::Other(rustls::OtherError(Arc::new(self.clone())))
+            }
+            Self::PeerWithoutKey { .. } => CertificateError::BadSignature,
             Self::PeerUnregistered { .. } => CertificateError::ApplicationVerificationFailure,
             _ => CertificateError::BadEncoding,
         };

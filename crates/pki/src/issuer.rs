@@ -39,7 +39,7 @@ impl CertificateAuthority {
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(1));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let certificate =
-            params.self_signed(key.pair()).map_err(|error| PkiError::crypto("make the root", error))?;
+            params.self_signed(key.pair()).map_err(|error| PkiError::crypto("make the root", &error))?;
         Ok(Self { certificate: certificate.into(), key })
     }
 
@@ -66,11 +66,11 @@ impl CertificateAuthority {
         public_key: &impl PublicKeyData,
     ) -> Result<CertificateDer<'static>, PkiError> {
         let issuer = Issuer::from_ca_cert_der(&self.certificate, self.key.pair())
-            .map_err(|error| PkiError::crypto("read the issuing certificate", error))?;
+            .map_err(|error| PkiError::crypto("read the issuing certificate", &error))?;
         params
             .signed_by(public_key, &issuer)
             .map(Into::into)
-            .map_err(|error| PkiError::crypto("sign a certificate", error))
+            .map_err(|error| PkiError::crypto("sign a certificate", &error))
     }
 
     /// Its certificate.
@@ -150,6 +150,17 @@ impl Issuers {
         public_key_info: &[u8],
         validity: Validity,
     ) -> Result<Vec<CertificateDer<'static>>, PkiError> {
+        self.issue_by(self.authority(subject.role()), subject, hosts, public_key_info, validity)
+    }
+
+    fn issue_by(
+        &self,
+        authority: &CertificateAuthority,
+        subject: &Subject,
+        hosts: &[ServerName<'static>],
+        public_key_info: &[u8],
+        validity: Validity,
+    ) -> Result<Vec<CertificateDer<'static>>, PkiError> {
         let role = subject.role();
         let mut params = base_params(self.cluster, role.as_str(), &subject.name(), validity)?;
         params.is_ca = IsCa::ExplicitNoCa;
@@ -158,8 +169,17 @@ impl Issuers {
         params.subject_alt_names = subject_alt_names(self.cluster, subject, hosts)?;
         let key = SubjectPublicKeyInfo::from_der(public_key_info)
             .map_err(|_| PkiError::malformed("public key", "a SubjectPublicKeyInfo of a known algorithm"))?;
-        let authority = self.authority(role);
         Ok(vec![authority.sign(&params, &key)?, authority.certificate().clone()])
+    }
+
+    /// What a thief of the node intermediate could make: a leaf of any role, issued by the wrong intermediate.
+    #[cfg(test)]
+    pub(crate) fn issue_by_node_intermediate(
+        &self,
+        subject: &Subject,
+        key: &TlsKey,
+    ) -> Result<Vec<CertificateDer<'static>>, PkiError> {
+        self.issue_by(&self.node, subject, &[], &key.public_key_info(), Validity::leaf())
     }
 
     /// Issues the same certificate again, to the same key and names, with a new validity. The key's hash stays, so
@@ -228,7 +248,7 @@ fn base_params(
     validity: Validity,
 ) -> Result<CertificateParams, PkiError> {
     let mut serial = [0; SERIAL_BYTES];
-    getrandom::fill(&mut serial).map_err(|error| PkiError::crypto("get random bytes", error))?;
+    getrandom::fill(&mut serial).map_err(|error| PkiError::crypto("get random bytes", &error))?;
     let mut params = CertificateParams::default();
     params.serial_number = Some(SerialNumber::from_slice(&serial));
     params.use_authority_key_identifier_extension = true;

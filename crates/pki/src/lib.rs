@@ -83,6 +83,17 @@ mod trust_bundle;
 mod unix_time;
 mod verify;
 
+#[cfg(test)]
+mod files_test;
+#[cfg(test)]
+mod handshake_test;
+#[cfg(test)]
+mod port_test;
+#[cfg(test)]
+mod secrets_test;
+#[cfg(test)]
+mod test_cluster;
+
 pub use acceptor::{Incoming, Listening, PortLimits, listen};
 pub use authority::{Authority, CertificateAlone, Refusal};
 pub use certificate::{LeafCertificate, spki_hash, spki_hash_of_cert};

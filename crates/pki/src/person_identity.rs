@@ -17,10 +17,11 @@ use haltline_core::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    certificate::chain_from_pem,
     endpoint::Endpoint,
     error::PkiError,
     node_identity::{SIGNING_KEY_FILE, TRUST_FILE},
-    person_request::PersonRequest,
+    person_request::{IssuedPerson, PersonRequest},
     private_file::{self, Access},
     statement::StatementSigner,
     subject::{Role, Subject},
@@ -110,6 +111,20 @@ impl PersonIdentity {
         PersonRequest::sign(&self.person, self.tls.key(), &self.signer)
     }
 
+    /// The same person with the certificate that answers a [`PersonIdentity::renewal_request`], and its trust bundle and
+    /// endpoints. Write it with [`PersonIdentity::save_public`].
+    ///
+    /// # Errors
+    /// [`PkiError::KeyMismatch`] if it was issued for other keys, [`PkiError::WrongCluster`] by another cluster.
+    pub fn renewed(&self, issued: &IssuedPerson) -> Result<Self, PkiError> {
+        let tls = TlsIdentity::new(chain_from_pem(issued.chain_pem())?, self.tls.key().clone())?;
+        let (expected, got) = (self.bundle.cluster(), tls.leaf().cluster);
+        if expected != got {
+            return Err(PkiError::WrongCluster { expected, got });
+        }
+        Self::new(tls, self.signer.clone(), issued.bundle().clone(), issued.endpoints().to_vec())
+    }
+
     /// Writes the whole identity into a directory of mode 0700.
     ///
     /// # Errors
@@ -131,7 +146,7 @@ impl PersonIdentity {
         let file =
             IdentityFile { format: FORMAT, name: self.person.clone(), endpoints: self.endpoints.clone() };
         let json =
-            serde_json::to_string_pretty(&file).map_err(|error| PkiError::crypto("write JSON", error))?;
+            serde_json::to_string_pretty(&file).map_err(|error| PkiError::crypto("write JSON", &error))?;
         private_file::write(&directory.join(IDENTITY_FILE), json.as_bytes(), Access::Public)
     }
 

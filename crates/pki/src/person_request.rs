@@ -62,7 +62,7 @@ pub struct VerifiedRequest {
 impl PersonRequest {
     pub(crate) fn sign(name: &PersonId, key: &TlsKey, signer: &StatementSigner) -> Result<Self, PkiError> {
         let signing_key = signer.public_key();
-        let failed = |error: rcgen::Error| PkiError::crypto("make a certificate request", error);
+        let failed = |error: rcgen::Error| PkiError::crypto("make a certificate request", &error);
         let mut params = CertificateParams::default();
         params.distinguished_name = rcgen::DistinguishedName::new();
         params.distinguished_name.push(DnType::CommonName, name.as_str());
@@ -71,6 +71,23 @@ impl PersonRequest {
         let csr = params.serialize_request(key.pair()).map_err(failed)?.der().to_vec();
         let proof = signer.sign(&statement(name, &csr));
         Ok(Self { name: name.clone(), csr, signing_key, proof })
+    }
+
+    /// Somebody else's CSR under one's own signing key and a proof that holds.
+    #[cfg(test)]
+    pub(crate) fn resigned(own: &Self, other: &Self, signer: &StatementSigner) -> Self {
+        Self { csr: other.csr.clone(), proof: signer.sign(&statement(&own.name, &other.csr)), ..own.clone() }
+    }
+
+    /// A CSR whose own signature is broken, under a proof that holds.
+    #[cfg(test)]
+    pub(crate) fn with_broken_csr(own: &Self, signer: &StatementSigner) -> Self {
+        let mut csr = own.csr.clone();
+        if let Some(last) = csr.last_mut() {
+            *last ^= 1;
+        }
+        let proof = signer.sign(&statement(&own.name, &csr));
+        Self { name: own.name.clone(), signing_key: signer.public_key(), csr, proof }
     }
 
     /// The name that is asked for.
@@ -226,6 +243,12 @@ impl IssuedPerson {
     #[must_use]
     pub const fn bundle(&self) -> &TrustBundle {
         &self.bundle
+    }
+
+    /// Where the cluster's API is.
+    #[must_use]
+    pub fn endpoints(&self) -> &[Endpoint] {
+        &self.endpoints
     }
 
     /// Puts an answer together from its parts, as they come over the API.

@@ -182,7 +182,7 @@ impl Port {
     /// this moment would have been missed by the recheck that followed it.
     pub(crate) fn register(
         self: &Arc<Self>,
-        leaf: LeafCertificate,
+        leaf: &LeafCertificate,
         remote_addr: SocketAddr,
     ) -> Result<(OpenEntry, CancellationToken), TlsFailure> {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
@@ -190,14 +190,18 @@ impl Port {
         let open = Open { leaf: leaf.clone(), remote_addr, closing: closing.clone() };
         self.open.lock().insert(id, open);
         let entry = OpenEntry { port: self.clone(), id };
-        self.tls().still_admits(&leaf, UnixSeconds::now())?;
+        self.tls().still_admits(leaf, UnixSeconds::now())?;
         self.counts.established.fetch_add(1, Ordering::Relaxed);
         Ok((entry, closing))
     }
 
     /// Closes every open connection whose certificate has ended or whose key is no longer registered.
     pub(crate) fn recheck(&self) {
-        let (tls, now) = (self.tls(), UnixSeconds::now());
+        self.recheck_at(UnixSeconds::now());
+    }
+
+    pub(crate) fn recheck_at(&self, now: UnixSeconds) {
+        let tls = self.tls();
         for open in self.open.lock().values().filter(|open| !open.closing.is_cancelled()) {
             if let Err(failure) = tls.still_admits(&open.leaf, now) {
                 self.counts.closed_by_recheck.fetch_add(1, Ordering::Relaxed);

@@ -72,7 +72,7 @@ pub(crate) fn write(path: &Path, content: &[u8], access: Access) -> Result<(), P
 fn temporary_beside(path: &Path) -> Result<PathBuf, PkiError> {
     let mut name = path.file_name().unwrap_or_default().to_os_string();
     let mut salt = [0; 8];
-    getrandom::fill(&mut salt).map_err(|error| PkiError::crypto("get random bytes", error))?;
+    getrandom::fill(&mut salt).map_err(|error| PkiError::crypto("get random bytes", &error))?;
     name.push(format!(".{:016x}.new", u64::from_be_bytes(salt)));
     Ok(path.with_file_name(name))
 }

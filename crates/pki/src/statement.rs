@@ -36,7 +36,7 @@ impl StatementSigner {
     pub fn generate() -> Result<Self, PkiError> {
         let mut secret = Zeroizing::new([0; SECRET_BYTES]);
         getrandom::fill(secret.as_mut_slice())
-            .map_err(|error| PkiError::crypto("get random bytes", error))?;
+            .map_err(|error| PkiError::crypto("get random bytes", &error))?;
         Ok(Self(SigningKey::from_bytes(&secret)))
     }
 

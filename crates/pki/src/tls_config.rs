@@ -61,20 +61,11 @@ impl ServerTls {
         self
     }
 
-    /// A configuration for use outside of [`listen`](crate::listen): its refusals reach the log only as far as the TLS
-    /// library words them.
-    ///
-    /// # Errors
-    /// [`PkiError::Crypto`].
-    pub fn rustls_config(&self) -> Result<Arc<ServerConfig>, PkiError> {
-        self.config_for(Verdict::default())
-    }
-
     pub(crate) fn config_for(&self, verdict: Verdict) -> Result<Arc<ServerConfig>, PkiError> {
         let verifier = ClientVerifier { chain: self.chain.clone(), verdict };
         let mut config = ServerConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&TLS13])
-            .map_err(|error| PkiError::crypto("set up TLS 1.3", error))?
+            .map_err(|error| PkiError::crypto("set up TLS 1.3", &error))?
             .with_client_cert_verifier(Arc::new(verifier))
             .with_cert_resolver(self.resolver.clone());
         config.session_storage = Arc::new(NoServerSessionStorage {});
@@ -144,7 +135,7 @@ impl ClientTls {
         let verifier = ServerVerifier { chain: self.chain.clone(), expected, verdict };
         let mut config = ClientConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&TLS13])
-            .map_err(|error| PkiError::crypto("set up TLS 1.3", error))?
+            .map_err(|error| PkiError::crypto("set up TLS 1.3", &error))?
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(verifier))
             .with_client_cert_resolver(self.resolver.clone());

@@ -24,7 +24,7 @@ impl TlsKey {
     pub(crate) fn generate() -> Result<Self, PkiError> {
         KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)
             .map(Self)
-            .map_err(|error| PkiError::crypto("make a private key", error))
+            .map_err(|error| PkiError::crypto("make a private key", &error))
     }
 
     fn from_pem(text: &str) -> Result<Self, PkiError> {

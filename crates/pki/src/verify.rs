@@ -67,7 +67,7 @@ impl ChainVerifier {
         let roots = bundle.root_store()?;
         let clients = WebPkiClientVerifier::builder_with_provider(Arc::new(roots.clone()), provider())
             .build()
-            .map_err(|error| PkiError::crypto("set up the check of certificates", error))?;
+            .map_err(|error| PkiError::crypto("set up the check of certificates", &error))?;
         Ok(Self { cluster: bundle.cluster(), roots, clients, accepted, authority })
     }
 
@@ -175,24 +175,56 @@ fn chain_failure(error: &Error, leaf: &LeafCertificate, now: UnixTime) -> TlsFai
 /// What one handshake found out: set by the verifier, read by whoever drove the handshake. The TLS library passes on no
 /// more than an alert's worth.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Verdict(Arc<OnceLock<Result<LeafCertificate, TlsFailure>>>);
+pub(crate) struct Verdict(Arc<Findings>);
+
+#[derive(Debug, Default)]
+struct Findings {
+    leaf: OnceLock<LeafCertificate>,
+    failure: OnceLock<TlsFailure>,
+}
 
 impl Verdict {
-    /// The peer's leaf, if it passed.
+    /// The peer's leaf, if the peer passed.
     pub(crate) fn leaf(&self) -> Option<LeafCertificate> {
-        self.0.get().and_then(|verdict| verdict.as_ref().ok().cloned())
+        if self.0.failure.get().is_some() { None } else { self.0.leaf.get().cloned() }
     }
 
     /// Why the peer was refused, if it was.
     pub(crate) fn failure(&self) -> Option<TlsFailure> {
-        self.0.get().and_then(|verdict| verdict.as_ref().err().cloned())
+        self.0.failure.get().cloned()
     }
 
-    fn record(&self, verdict: Result<LeafCertificate, TlsFailure>) -> Result<(), Error> {
-        let answer = verdict.as_ref().map(|_| ()).map_err(TlsFailure::to_rustls);
-        // A handshake verifies one peer once: there is nothing to overwrite.
-        let _ = self.0.set(verdict);
-        answer
+    fn refuse(&self, failure: TlsFailure) -> Error {
+        let error = failure.to_rustls();
+        // A handshake ends at its first refusal: there is nothing to overwrite.
+        let _ = self.0.failure.set(failure);
+        error
+    }
+
+    /// The first half: the certificate itself.
+    fn judge_certificate(&self, verdict: Result<LeafCertificate, TlsFailure>) -> Result<(), Error> {
+        let leaf = verdict.map_err(|failure| self.refuse(failure))?;
+        // Set already only where one configuration serves many handshakes, and nobody reads the verdict.
+        let _ = self.0.leaf.set(leaf);
+        Ok(())
+    }
+
+    /// The second half: the peer holds the certificate's key, and only then whether that key counts. In this order a
+    /// stranger with a copied certificate can't find out who is registered.
+    fn judge_key(
+        &self,
+        chain: &ChainVerifier,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let leaf = LeafCertificate::parse(certificate)
+            .map_err(|error| self.refuse(TlsFailure::PeerMalformed { reason: error.to_string() }))?;
+        let algorithms = &provider().signature_verification_algorithms;
+        let valid = verify_tls13_signature(message, certificate, signature, algorithms)
+            .map_err(|_| self.refuse(TlsFailure::PeerWithoutKey { subject: leaf.subject.clone() }))?;
+        chain.check_registered(&leaf).map_err(|failure| self.refuse(failure))?;
+        Ok(valid)
     }
 }
 
@@ -214,11 +246,8 @@ impl ClientCertVerifier for ClientVerifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        let verdict = self.chain.check(end_entity, intermediates, now, Usage::Client).and_then(|leaf| {
-            self.chain.check_registered(&leaf)?;
-            Ok(leaf)
-        });
-        self.verdict.record(verdict).map(|()| ClientCertVerified::assertion())
+        let verdict = self.chain.check(end_entity, intermediates, now, Usage::Client);
+        self.verdict.judge_certificate(verdict).map(|()| ClientCertVerified::assertion())
     }
 
     fn verify_tls12_signature(
@@ -236,7 +265,7 @@ impl ClientCertVerifier for ClientVerifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, certificate, signature, &provider().signature_verification_algorithms)
+        self.verdict.judge_key(&self.chain, message, certificate, signature)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
@@ -296,10 +325,9 @@ impl ServerCertVerifier for ServerVerifier {
     ) -> Result<ServerCertVerified, Error> {
         let verdict = self.chain.check(end_entity, intermediates, now, Usage::Server).and_then(|leaf| {
             self.check_name(&leaf, end_entity, host)?;
-            self.chain.check_registered(&leaf)?;
             Ok(leaf)
         });
-        self.verdict.record(verdict).map(|()| ServerCertVerified::assertion())
+        self.verdict.judge_certificate(verdict).map(|()| ServerCertVerified::assertion())
     }
 
     fn verify_tls12_signature(
@@ -317,7 +345,7 @@ impl ServerCertVerifier for ServerVerifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, certificate, signature, &provider().signature_verification_algorithms)
+        self.verdict.judge_key(&self.chain, message, certificate, signature)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
