@@ -151,6 +151,18 @@ impl Limits {
         }
     }
 
+    /// Whether any limit set in `before` is larger here, or not set at all.
+    #[must_use]
+    pub fn is_looser_than(&self, before: &Self) -> bool {
+        fn looser<T: Ord>(now: Option<T>, before: Option<T>) -> bool {
+            before.is_some_and(|before| now.is_none_or(|now| now > before))
+        }
+        looser(self.max_staleness, before.max_staleness)
+            || looser(self.credential_ttl, before.credential_ttl)
+            || looser(self.delegation_depth, before.delegation_depth)
+            || looser(self.instances, before.instances)
+    }
+
     /// The first limit set here that is larger than one set in `above`, with both values.
     #[must_use]
     pub fn first_wider_than(&self, above: &Self) -> Option<(LimitName, u64, u64)> {

@@ -4,9 +4,13 @@
 //! cost a walk over a whole subtree the answer is yes.
 
 use crate::{
-    command::{AgentDelete, AgentUpdate, Command, FleetCreate, FleetDelete, FleetUpdate, PersonUpdate},
+    command::{
+        AgentDelete, AgentUpdate, Command, FleetCreate, FleetDelete, FleetUpdate, PersonUpdate,
+        RevocationTarget,
+    },
+    ids::{KillId, LogIndex},
     path::FleetPath,
-    policy::Limits,
+    policy::{Intent, Limits},
     rejection::Widening,
     selector::Selector,
     state::State,
@@ -18,10 +22,9 @@ use crate::{
 pub fn widens(before: &State, command: &Command) -> Option<Widening> {
     match command {
         Command::FleetCreate(create) => fleet_create(before, create),
-        Command::FleetUpdate(update) => fleet_update(before, update),
-        Command::FleetDelete(delete) => fleet_delete(before, delete),
-        Command::AgentUpdate(update) => agent_update(before, update),
-        Command::AgentDelete(delete) => agent_delete(before, delete),
+        Command::FleetUpdate(update) => fleet_update(before, command, update),
+        Command::FleetDelete(delete) => fleet_delete(before, command, delete),
+        Command::AgentUpdate(_) | Command::AgentDelete(_) => leaves_kill(before, command),
         Command::PersonAdd(_) => Some(Widening::PersonEnrolled),
         Command::PersonUpdate(update) => person_update(before, update),
         Command::Resume(_) => Some(Widening::KillLifted),
@@ -42,53 +45,132 @@ pub fn widens(before: &State, command: &Command) -> Option<Widening> {
 
 /// A limit beyond what the fleet would inherit: only possible above a default, as an explicit limit above refuses it.
 fn fleet_create(before: &State, create: &FleetCreate) -> Option<Widening> {
-    let inherited = create.path.parent().map_or_else(Limits::default, |parent| before.limits_set(&parent));
+    let inherited = inherited_limits(before, &create.path);
     let after = inherited.narrowed_by(create.limits);
     after.effective().is_wider_than(&inherited.effective()).then_some(Widening::LimitRaised)
 }
 
-fn fleet_update(before: &State, update: &FleetUpdate) -> Option<Widening> {
+fn fleet_update(before: &State, command: &Command, update: &FleetUpdate) -> Option<Widening> {
     let fleet = before.fleets().get(update.path.as_str())?;
-    if let Some(limits) = update.limits {
-        let above = update.path.parent().map_or_else(Limits::default, |parent| before.limits_set(&parent));
-        let (then, now) =
-            (above.narrowed_by(limits).effective(), above.narrowed_by(fleet.limits).effective());
-        if then.is_wider_than(&now) {
-            return Some(Widening::LimitRaised);
+    let raises_limit = update.limits.is_some_and(|limits| {
+        let above = inherited_limits(before, &update.path);
+        let (then, now) = (above.narrowed_by(limits), above.narrowed_by(fleet.limits));
+        // Also where this fleet's own limit stays, at the default: one below may have a larger one that was held down.
+        then.effective().is_wider_than(&now.effective()) || then.is_looser_than(&now)
+    });
+    let extends_intent =
+        update.intent.as_ref().is_some_and(|intent| intent.may_allow_more_than(&fleet.intent));
+    strictest(
+        before,
+        [
+            raises_limit.then_some(Widening::LimitRaised),
+            extends_intent.then_some(Widening::IntentExtended),
+            leaves_kill(before, command),
+        ],
+    )
+}
+
+/// Deleting a fleet takes its limits, its intent and its labels along; created again, it could do without them.
+fn fleet_delete(before: &State, command: &Command, delete: &FleetDelete) -> Option<Widening> {
+    let fleet = before.fleets().get(delete.path.as_str())?;
+    let above = inherited_limits(before, &delete.path);
+    let raises_limit = above.effective().is_wider_than(&above.narrowed_by(fleet.limits).effective());
+    let extends_intent = Intent::default().may_allow_more_than(&fleet.intent);
+    strictest(
+        before,
+        [
+            raises_limit.then_some(Widening::LimitRaised),
+            extends_intent.then_some(Widening::IntentExtended),
+            leaves_kill(before, command),
+        ],
+    )
+}
+
+/// Of several reasons the one that takes the most people.
+fn strictest(before: &State, reasons: [Option<Widening>; 3]) -> Option<Widening> {
+    reasons.into_iter().flatten().max_by_key(|widening| before.people_needed(*widening))
+}
+
+fn inherited_limits(before: &State, path: &FleetPath) -> Limits {
+    path.parent().map_or_else(Limits::default, |parent| before.limits_set(&parent))
+}
+
+fn leaves_kill(before: &State, command: &Command) -> Option<Widening> {
+    stops_left(before, command).next().map(|_| Widening::LeavesKill)
+}
+
+/// A kill, or what a terminating kill left behind, that a command would take a subject out of without lifting it.
+pub(crate) struct StopLeft {
+    /// Where one needs a role to lift it.
+    pub(crate) reach: Option<FleetPath>,
+    /// Where it stands in the log.
+    pub(crate) placed: LogIndex,
+}
+
+/// All the stops that a command would take a subject out of, other than by resuming.
+pub(crate) fn stops_left(before: &State, command: &Command) -> impl Iterator<Item = StopLeft> {
+    let left = way_out(before, command);
+    left.into_iter()
+        .flat_map(move |left| stops(before).filter(move |(selector, _)| left(selector)))
+        .map(|(selector, placed)| StopLeft { reach: selector.reach(), placed })
+}
+
+/// Which selectors a command would take something out of, if it can do that at all.
+fn way_out(before: &State, command: &Command) -> Option<Box<dyn Fn(&Selector) -> bool>> {
+    match command {
+        Command::FleetUpdate(update) => fleet_relabel(before, update),
+        Command::FleetDelete(FleetDelete { path, .. }) => {
+            let path = path.clone();
+            Some(Box::new(move |selector| overlaps(selector, &path)))
         }
+        Command::AgentUpdate(AgentUpdate { path, labels, .. }) => {
+            before.agents().get(path.as_str())?;
+            let (path, now) = (path.clone(), before.effective_labels(path));
+            let then = before.fleet_labels(&path.fleet()).overlaid(labels);
+            Some(Box::new(move |selector| {
+                selector.may_touch(&path, &now) && !selector.may_touch(&path, &then)
+            }))
+        }
+        // Deleting and registering again is a way out of a kill.
+        Command::AgentDelete(AgentDelete { path, .. }) => {
+            before.agents().get(path.as_str())?;
+            let (path, labels) = (path.clone(), before.effective_labels(path));
+            Some(Box::new(move |selector| selector.may_touch(&path, &labels)))
+        }
+        Command::FleetCreate(_)
+        | Command::AgentRegister(_)
+        | Command::PersonAdd(_)
+        | Command::PersonUpdate(_)
+        | Command::PersonRemove(_)
+        | Command::Kill(_)
+        | Command::Resume(_)
+        | Command::Approve(_)
+        | Command::Withdraw(_)
+        | Command::Revoke(_)
+        | Command::PolicyUpdate(_) => None,
     }
-    if update.intent.as_ref().is_some_and(|intent| intent.may_allow_more_than(&fleet.intent)) {
-        return Some(Widening::IntentExtended);
-    }
+}
+
+fn fleet_relabel(before: &State, update: &FleetUpdate) -> Option<Box<dyn Fn(&Selector) -> bool>> {
+    before.fleets().get(update.path.as_str())?;
     let labels = update.labels.as_ref()?;
-    let now = before.fleet_labels(&update.path);
-    let inherited = update.path.parent().map(|parent| before.fleet_labels(&parent)).unwrap_or_default();
-    let then = inherited.overlaid(labels);
-    let leaves =
-        |selector: &Selector| overlaps(selector, &update.path) && loses_condition(selector, &now, &then);
-    kill_in_force(before, leaves)
+    let path = update.path.clone();
+    let now = before.fleet_labels(&path);
+    let then = path.parent().map(|parent| before.fleet_labels(&parent)).unwrap_or_default().overlaid(labels);
+    Some(Box::new(move |selector| overlaps(selector, &path) && loses_condition(selector, &now, &then)))
 }
 
-/// Deleting an empty fleet takes its labels along, and registering anew could then evade a kill by label.
-fn fleet_delete(before: &State, delete: &FleetDelete) -> Option<Widening> {
-    kill_in_force(before, |selector| overlaps(selector, &delete.path))
-}
-
-fn agent_update(before: &State, update: &AgentUpdate) -> Option<Widening> {
-    before.agents().get(update.path.as_str())?;
-    let now = before.effective_labels(&update.path);
-    let then = before.fleet_labels(&update.path.fleet()).overlaid(&update.labels);
-    let leaves = |selector: &Selector| {
-        selector.may_touch(&update.path, &now) && !selector.may_touch(&update.path, &then)
-    };
-    kill_in_force(before, leaves)
-}
-
-/// Deleting and registering again is a way out of a kill.
-fn agent_delete(before: &State, delete: &AgentDelete) -> Option<Widening> {
-    before.agents().get(delete.path.as_str())?;
-    let labels = before.effective_labels(&delete.path);
-    kill_in_force(before, |selector| selector.may_touch(&delete.path, &labels))
+/// Selectors that stop something: kills in force, and credentials that a terminating kill ended for good. Of the latter
+/// those by label, since nothing changes a path.
+fn stops(before: &State) -> impl Iterator<Item = (&Selector, LogIndex)> {
+    let kills = before.kills().values().map(|kill| (&kill.selector, kill.placed.index));
+    let ended = before.revocations().range(RevocationTarget::Terminated(KillId(0))..).filter_map(
+        |(_, revocation)| {
+            let (selector, _) = revocation.issued_before.as_ref()?;
+            (!selector.labels.is_empty()).then_some((selector, revocation.placed.index))
+        },
+    );
+    kills.chain(ended)
 }
 
 fn person_update(before: &State, update: &PersonUpdate) -> Option<Widening> {
@@ -102,10 +184,6 @@ fn person_update(before: &State, update: &PersonUpdate) -> Option<Widening> {
     };
     let gains = update.roles.iter().flatten().any(|role| !is_held(role));
     gains.then_some(Widening::RoleGranted)
-}
-
-fn kill_in_force(before: &State, is_left: impl Fn(&Selector) -> bool) -> Option<Widening> {
-    before.kills().values().any(|kill| is_left(&kill.selector)).then_some(Widening::LeavesKill)
 }
 
 /// Whether a selector can match anything in a fleet's subtree, by path alone.

@@ -14,7 +14,7 @@ use crate::{
     ids::{ApprovalId, PersonId},
     limits::{PENDING_APPROVALS_MAX, PENDING_APPROVALS_PER_PERSON_MAX},
     rejection::{Action, Outcome, Pending, Rejection, Table, Widening},
-    widens::widens,
+    widens::{stops_left, widens},
 };
 
 impl State {
@@ -41,11 +41,12 @@ impl State {
         if needed <= 1 {
             return self.perform(request, effects);
         }
-        self.let_wait(request, Signer { person, key }, needed, effects)
+        let signed = effects.stamp.index;
+        self.let_wait(request, Signer { person, key, signed }, needed, effects)
     }
 
     /// How many distinct people a widening takes.
-    pub(super) fn people_needed(&self, widening: Widening) -> u32 {
+    pub(crate) fn people_needed(&self, widening: Widening) -> u32 {
         match widening {
             _ if self.bootstrap => 1,
             Widening::KillLifted | Widening::LeavesKill => self.policy.approvals_to_resume,
@@ -53,8 +54,9 @@ impl State {
             | Widening::IntentExtended
             | Widening::PersonEnrolled
             | Widening::RoleGranted
-            | Widening::IdentityChanged
-            | Widening::FewerApprovals => self.policy.approvals_to_widen,
+            | Widening::IdentityChanged => self.policy.approvals_to_widen,
+            // Or the smaller of the two counts would decide over the larger.
+            Widening::FewerApprovals => self.policy.approvals_to_resume.max(self.policy.approvals_to_widen),
         }
     }
 
@@ -121,7 +123,7 @@ impl State {
         let key = self.verify(person, &signature, &waiting.request)?;
 
         let mut waiting = waiting;
-        waiting.signers.push(Signer { person: person.clone(), key });
+        waiting.signers.push(Signer { person: person.clone(), key, signed: effects.stamp.index });
         waiting.needed = waiting.needed.max(widening.map_or(0, |widening| self.people_needed(widening)));
         let signed = self.valid_signers(&waiting);
         let needed = waiting.needed;
@@ -152,9 +154,11 @@ impl State {
         outcome
     }
 
-    /// How many of those who signed still count: enrolled, with the same key and a role that reaches the command.
+    /// How many of those who signed still count: enrolled, with the same key and a role that reaches the command, and knowing
+    /// of every kill that the command leads out of by now.
     fn valid_signers(&self, waiting: &PendingApproval) -> u32 {
         let requester = &waiting.request.caller;
+        let newest_stop = stops_left(self, &waiting.request.command).map(|stop| stop.placed).max();
         let counts = |signer: &&Signer| {
             let keeps_key =
                 self.people.get(&signer.person).is_some_and(|person| person.signing_key == signer.key);
@@ -164,7 +168,8 @@ impl State {
             } else {
                 self.may_approve(&signer.person, command).is_ok()
             };
-            keeps_key && may
+            let knew = newest_stop.is_none_or(|placed| signer.signed > placed);
+            keeps_key && may && knew
         };
         u32::try_from(waiting.signers.iter().filter(counts).count()).unwrap_or(u32::MAX)
     }

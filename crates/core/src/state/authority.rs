@@ -8,6 +8,7 @@ use crate::{
     ids::{KeyHash, PersonId, PublicKey},
     path::FleetPath,
     rejection::{Action, Rejection},
+    widens::stops_left,
 };
 
 /// Where something applies: a subtree, or (`None`) everywhere.
@@ -56,8 +57,17 @@ impl State {
         Err(Rejection::PermissionDenied { person: person.clone(), action, path: scope.cloned(), roles })
     }
 
-    /// What a command does and where, as far as the caller's roles are concerned. Kills judge their own selector.
+    /// What a command does and where, as far as the caller's roles are concerned: at the root, where it names no place that
+    /// is known. Kills judge their own selector.
     pub(super) fn reach(&self, command: &Command) -> (Action, Vec<Scope>) {
+        let (action, mut scopes) = self.places(command);
+        if scopes.is_empty() {
+            scopes.push(None);
+        }
+        (action, scopes)
+    }
+
+    fn places(&self, command: &Command) -> (Action, Vec<Scope>) {
         let roots = |bindings: &[RoleBinding]| {
             bindings.iter().map(|binding| binding.path.clone()).collect::<Vec<_>>()
         };
@@ -89,16 +99,18 @@ impl State {
         }
     }
 
-    /// Whether the caller's roles reach all that the command touches.
+    /// Whether the caller's roles reach all that the command touches. A way out of a kill takes the roles of a resume.
     pub(super) fn authorize(&self, caller: &PersonId, command: &Command) -> Result<(), Rejection> {
         let (action, scopes) = self.reach(command);
-        scopes.iter().try_for_each(|scope| self.may(caller, action, scope.as_ref()))
+        scopes.iter().try_for_each(|scope| self.may(caller, action, scope.as_ref()))?;
+        stops_left(self, command).try_for_each(|stop| self.may(caller, Action::Resume, stop.reach.as_ref()))
     }
 
     /// Whether a person may agree to a command as one of the people that it needs.
     pub(super) fn may_approve(&self, person: &PersonId, command: &Command) -> Result<(), Rejection> {
         let (_, scopes) = self.reach(command);
-        scopes.iter().try_for_each(|scope| self.may(person, Action::Approve, scope.as_ref()))
+        scopes.iter().try_for_each(|scope| self.may(person, Action::Approve, scope.as_ref()))?;
+        stops_left(self, command).try_for_each(|stop| self.may(person, Action::Approve, stop.reach.as_ref()))
     }
 
     /// Verifies that a signature is a person's, over a request, in this cluster and incarnation (RFC 8032, strict).

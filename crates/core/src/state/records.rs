@@ -157,6 +157,8 @@ pub struct Signer {
     pub person: PersonId,
     /// With which key.
     pub key: PublicKey,
+    /// In which entry of the log. Counts only towards leaving kills that stood there before.
+    pub signed: LogIndex,
 }
 
 /// A command that was answered.
