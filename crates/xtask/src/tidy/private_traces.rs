@@ -51,7 +51,7 @@ fn absolute_paths(path: &str, text: &str) -> Vec<Finding> {
 /// Whether the slash at byte `at` begins an absolute path, rather than continuing a relative one or a URL.
 fn starts_a_path(line: &str, at: usize) -> bool {
     let before = line.get(..at).and_then(|before| before.chars().next_back());
-    !before.is_some_and(|c| c.is_alphanumeric() || "_-.~/}".contains(c))
+    !before.is_some_and(|c| c.is_alphanumeric() || "_-.~/}>)".contains(c))
 }
 
 fn lock_sources(text: &str) -> Vec<Finding> {
@@ -93,6 +93,7 @@ mod tests {
         assert_eq!(caught("docs/a.md", concat!("see /wo", "rk/main/x")), 1);
         assert_eq!(caught("a.sh", concat!("cd \"/ro", "ot/x\"")), 1);
         assert_eq!(caught("docs/a.md", concat!("https://example.com/wo", "rk/x and a/wo", "rk/x")), 0);
+        assert_eq!(caught("docs/a.md", concat!("<out>/ro", "ot/key")), 0);
     }
 
     #[test]

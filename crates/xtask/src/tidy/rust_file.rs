@@ -1,7 +1,7 @@
 //! Rust files, parsed, with the knowledge of which parts are tests.
 //!
-//! Test code is: everything of the package `tests`; a file that is only reached through `#[cfg(test)] mod name;`; and
-//! inside a file every item under `#[cfg(test)]` or `#[test]` (also `#[tokio::test]`).
+//! Test code is: the packages `tests` and `testkit`; a crate's own `tests` folder; a file that is only reached through
+//! `#[cfg(test)] mod name;`; and inside a file every item under `#[cfg(test)]` or `#[test]` (also `#[tokio::test]`).
 
 use proc_macro2::{LineColumn, Span};
 use syn::{
@@ -61,7 +61,7 @@ impl RustFile {
         Ok(RustFile {
             path: path.to_owned(),
             text: text.to_owned(),
-            is_test: path.starts_with("tests/") || has_test_attribute(&syntax.attrs),
+            is_test: is_made_for_tests(path) || has_test_attribute(&syntax.attrs),
             syntax,
             tokens: flatten(stream),
             test_ranges: finder.ranges,
@@ -99,6 +99,10 @@ impl RustFile {
             })
             .collect()
     }
+}
+
+fn is_made_for_tests(path: &str) -> bool {
+    path.starts_with("tests/") || path.starts_with("crates/testkit/") || path.contains("/tests/")
 }
 
 fn is_of_module(path: &str, module: &str) -> bool {
