@@ -211,7 +211,7 @@ mod tests {
     #[test]
     fn damage_and_a_newer_format_show() {
         let bytes = encode(&sample());
-        let used = PREFIX_BYTES + 74;
+        let used = PREFIX_BYTES + 61;
         for bit in 0..used * 8 {
             let mut flipped = bytes.clone();
             flipped[bit / 8] ^= 1 << (bit % 8);

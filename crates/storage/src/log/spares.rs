@@ -110,7 +110,7 @@ impl Spares {
         let mut shelf = self.shelf.lock();
         shelf.is_wanted = true;
         loop {
-            while !shelf.is_stopping && !(shelf.is_wanted && shelf.ready.is_empty()) {
+            while !shelf.is_stopping && !shelf.lacks_one() {
                 self.changed.wait(&mut shelf);
             }
             if shelf.is_stopping {
@@ -142,6 +142,10 @@ impl Spares {
 }
 
 impl Shelf {
+    fn lacks_one(&self) -> bool {
+        self.is_wanted && self.ready.is_empty()
+    }
+
     fn claim_number(&mut self) -> u64 {
         let number = self.next_number;
         self.next_number += 1;
