@@ -83,6 +83,8 @@ pub const DELEGATION_DEPTH_DEFAULT: u32 = 4;
 pub const INSTANCES_CEILING: u32 = 1_000_000;
 /// Longest life of a kill that expires by itself, and longest drain.
 pub const KILL_DURATION_MAX: Millis = Millis(366 * 24 * 60 * 60 * 1_000);
+/// When an expired terminating kill is looked at again that found no room for its revocation.
+pub const KILL_EXPIRY_RETRY: Millis = Millis(60_000);
 /// People that a policy may ask for before a kill is resumed or anything widens.
 pub const APPROVALS_REQUIRED_MAX: u32 = 5;
 
@@ -237,8 +239,8 @@ pub const API_IN_FLIGHT_PER_STREAM: usize = 4_096;
 pub const API_IN_FLIGHT_PER_STREAM_MAX: usize = 65_536;
 /// Kills of one pipelined stream that wait for their outcome beside its other commands, which never hold a kill up.
 pub const API_KILLS_IN_FLIGHT_PER_STREAM: usize = 256;
-/// Replies of one pipelined stream that wait for the client to take them; commands aren't read while it is full.
-pub const API_REPLIES_QUEUED_MAX: usize = 1_024;
+/// Commands of one pipelined stream that are read ahead while it is full, so that kills among them pass; then it isn't read.
+pub const API_LOOK_AHEAD_PER_STREAM: usize = 1_024;
 /// Bytes of HTTP headers of one request: gRPC metadata that honest clients send is a few hundred.
 pub const API_HEADER_BYTES_MAX: u32 = 16 * 1_024;
 /// Elements of one page of a list.
@@ -257,11 +259,11 @@ pub const BLAST_SAMPLE_MAX: usize = 20;
 pub const EVENT_WATCHERS_MAX: usize = 256;
 /// Event watches of one node at once, at most configurable.
 pub const EVENT_WATCHERS_CEILING: usize = 10_000;
-/// Events that wait for one watcher; it then reads from the node's ring of entries, and is told when it fell behind that.
-pub const EVENTS_QUEUED_MAX: usize = 1_024;
 /// Open connections of the plain HTTP listener: a few scrapers and probes.
 pub const HTTP_CONNECTIONS_MAX: usize = 64;
-/// How long one request to the plain HTTP listener may take, from the first byte to the last.
-pub const HTTP_REQUEST_TIMEOUT: Millis = Millis(10_000);
+/// How long a client of the plain HTTP listener may take for the headers of a request.
+pub const HTTP_HEADER_TIMEOUT: Millis = Millis(5_000);
+/// How often the node looks whether it is ready, beside every change that it hears of.
+pub const READINESS_INTERVAL: Millis = Millis(200);
 /// Bytes of the founding file: nodes and one person.
 pub const FOUNDING_FILE_BYTES_MAX: u64 = 1_024 * 1_024;

@@ -115,8 +115,11 @@ pub(crate) fn stops_left(before: &State, command: &Command) -> impl Iterator<Ite
         .map(|(selector, placed)| StopLeft { reach: selector.reach(), placed })
 }
 
+/// Says which selectors something is taken out of.
+type WayOut = Box<dyn Fn(&Selector) -> bool>;
+
 /// Which selectors a command would take something out of, if it can do that at all.
-fn way_out(before: &State, command: &Command) -> Option<Box<dyn Fn(&Selector) -> bool>> {
+fn way_out(before: &State, command: &Command) -> Option<WayOut> {
     match command {
         Command::FleetUpdate(update) => fleet_relabel(before, update),
         Command::FleetDelete(FleetDelete { path, .. }) => {
@@ -151,7 +154,7 @@ fn way_out(before: &State, command: &Command) -> Option<Box<dyn Fn(&Selector) ->
     }
 }
 
-fn fleet_relabel(before: &State, update: &FleetUpdate) -> Option<Box<dyn Fn(&Selector) -> bool>> {
+fn fleet_relabel(before: &State, update: &FleetUpdate) -> Option<WayOut> {
     before.fleets().get(update.path.as_str())?;
     let labels = update.labels.as_ref()?;
     let path = update.path.clone();

@@ -12,7 +12,6 @@ use super::{
 use crate::{
     command::{Approve, Command, Request, Withdraw},
     ids::{ApprovalId, PersonId},
-    limits::{PENDING_APPROVALS_MAX, PENDING_APPROVALS_PER_PERSON_MAX},
     rejection::{Action, Outcome, Pending, Rejection, Table, Widening},
     widens::{stops_left, widens},
 };
@@ -75,13 +74,11 @@ impl State {
     ) -> Result<Outcome, Rejection> {
         let of_caller =
             self.approvals.values().filter(|waiting| waiting.request.caller == request.caller).count();
-        if self.approvals.len() >= PENDING_APPROVALS_MAX || of_caller >= PENDING_APPROVALS_PER_PERSON_MAX {
+        let bounds = self.bounds;
+        if self.approvals.len() >= bounds.approvals || of_caller >= bounds.approvals_per_person {
             let advice = "withdraw some, approve some, or wait until they lapse".into();
-            let max = if of_caller >= PENDING_APPROVALS_PER_PERSON_MAX {
-                PENDING_APPROVALS_PER_PERSON_MAX
-            } else {
-                PENDING_APPROVALS_MAX
-            };
+            let is_callers = of_caller >= bounds.approvals_per_person;
+            let max = if is_callers { bounds.approvals_per_person } else { bounds.approvals };
             return Err(Rejection::TableFull { table: Table::Approvals, max: max as u64, advice });
         }
         self.next_approval += 1;

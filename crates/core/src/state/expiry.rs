@@ -7,6 +7,7 @@ use crate::{
     command::KillMode,
     event::{EnforcementEvent, KillForce},
     ids::{ApprovalId, KillId},
+    limits::KILL_EXPIRY_RETRY,
 };
 
 impl State {
@@ -19,7 +20,7 @@ impl State {
             self.derived.due.remove(&(time, due.clone()));
             match due {
                 Due::DrainEnds(kill) => self.end_drain(kill, effects),
-                Due::KillExpires(kill) => self.lift(kill, None, effects),
+                Due::KillExpires(kill) => self.expire(kill, effects),
                 Due::RevocationEnds(target) => {
                     self.revocations.remove(&target);
                     effects.changed(ChangeKind::RevocationEnded { target: target.clone() });
@@ -39,6 +40,19 @@ impl State {
             self.emit(EnforcementEvent::KillSet { kill: id, selector, force: KillForce::Denying }, effects);
             effects.changed(ChangeKind::DrainEnded { kill: id });
         }
+    }
+
+    /// Lifts a kill at its own time. A terminating one stays for as long as there is no room to keep what it ended.
+    fn expire(&mut self, id: KillId, effects: &mut Effects) {
+        let retry = effects.stamp.cluster_time.plus(KILL_EXPIRY_RETRY);
+        if self.leaves_room_to_lift(id).is_err()
+            && let Some(kill) = self.kills.get_mut(&id)
+        {
+            kill.expires = Some(retry);
+            self.derived.due.insert((retry, Due::KillExpires(id)));
+            return;
+        }
+        self.lift(id, None, effects);
     }
 
     fn lapse(&mut self, approval: ApprovalId, effects: &mut Effects) {

@@ -12,9 +12,9 @@ use crate::{
     command::{KillCommand, KillMode, Resume, RevocationTarget},
     event::{EnforcementEvent, KillForce},
     ids::{KillId, PersonId},
-    limits::{CREDENTIAL_TTL_CEILING, KILL_DURATION_MAX, KILLS_MAX, LIFTED_KILLS_MAX, MAX_STALENESS_CEILING},
+    limits::{CREDENTIAL_TTL_CEILING, KILL_DURATION_MAX, MAX_STALENESS_CEILING},
     path::{AgentPath, FleetPath},
-    rejection::{Action, Adjusted, KillDurationName, Killed, Outcome, Rejection},
+    rejection::{Action, Adjusted, KillDurationName, Killed, Outcome, Rejection, Table},
     selector::{Selector, SelectorError},
     text::Reason,
     time::{ClusterTime, Millis, Stamp},
@@ -160,7 +160,7 @@ impl State {
 
     /// A kill in force that does all that a new one would, where the new one could not be stored or not be remembered.
     fn twin_at_the_bound(&self, command: &KillCommand, now: Stamp) -> Option<Killed> {
-        if self.kills.len() < KILLS_MAX && !self.remembers_no_more() {
+        if self.kills.len() < self.bounds.kills && !self.remembers_no_more() {
             return None;
         }
         let (drain_ends, expires) = ends(command, now);
@@ -188,7 +188,7 @@ impl State {
         caller: &PersonId,
         command: KillCommand,
     ) -> (KillCommand, Option<Adjusted>) {
-        if self.kills.len() < KILLS_MAX {
+        if self.kills.len() < self.bounds.kills {
             return (command, None);
         }
         let (selector, _) = self.selector_at_the_bound(command.selector.clone());
@@ -205,7 +205,7 @@ impl State {
     }
 
     fn selector_at_the_bound(&self, selector: Selector) -> (Selector, Option<Adjusted>) {
-        if self.kills.len() < KILLS_MAX || selector.is_plain() {
+        if self.kills.len() < self.bounds.kills || selector.is_plain() {
             return (selector, None);
         }
         (Selector { fleet: selector.reach(), ..Selector::default() }, Some(Adjusted::WidenedAtTheBound))
@@ -219,8 +219,20 @@ impl State {
             let (actual, signed) = (Box::new(kill.selector.clone()), Box::new(command.selector.clone()));
             return Err(Rejection::KillChanged { kill: id, actual, signed });
         }
+        self.leaves_room_to_lift(id)?;
         self.lift(id, Some(command.reason.clone()), effects);
         Ok(Outcome::Resumed { kill: id })
+    }
+
+    /// Refuses to lift a terminating kill while the revocation that replaces it has no room.
+    pub(super) fn leaves_room_to_lift(&self, id: KillId) -> Result<(), Rejection> {
+        let terminates = self.kills.get(&id).is_some_and(|kill| kill.mode == KillMode::Terminate);
+        if terminates && self.revocations.len() >= self.bounds.revocations {
+            let advice = "revocations end by themselves; until then the kill stays in force".into();
+            let max = self.bounds.revocations as u64;
+            return Err(Rejection::TableFull { table: Table::Revocations, max, advice });
+        }
+        Ok(())
     }
 
     /// Takes a kill out of force, by people or (without a reason) by its expiry.
@@ -241,7 +253,7 @@ impl State {
         effects.changed(ChangeKind::KillLifted { kill: id, reason: reason.clone() });
         let by = reason.as_ref().and(effects.caller.clone());
         self.lifted.insert(id, LiftedKill { kill, lifted: effects.stamp, by, reason });
-        if self.lifted.len() > LIFTED_KILLS_MAX
+        if self.lifted.len() > self.bounds.lifted_kills
             && let Some(oldest) =
                 self.lifted.iter().min_by_key(|(_, lifted)| lifted.lifted).map(|(id, _)| *id)
         {
@@ -255,7 +267,8 @@ impl State {
             by: kill.by.clone(),
             placed: effects.stamp,
             ends: effects.stamp.cluster_time.plus(revocation_lifetime()),
-            issued_before: Some((kill.selector.clone(), kill.placed.index)),
+            // All that was issued up to the lift: also by agents that came under the kill while it stood.
+            issued_before: Some((kill.selector.clone(), effects.stamp.index)),
         };
         self.store_revocation(RevocationTarget::Terminated(id), revocation, effects);
     }

@@ -6,6 +6,7 @@
 
 mod approvals;
 mod authority;
+mod bounds;
 pub mod change;
 mod expiry;
 mod kills;
@@ -17,6 +18,7 @@ mod revocations;
 pub(crate) mod tables;
 
 pub use authority::Scope;
+pub use bounds::Bounds;
 pub use kills::BlastRadius;
 
 use imbl::{OrdMap, OrdSet};
@@ -66,6 +68,8 @@ pub struct State {
     /// What follows from the fields above; not encoded.
     #[serde(skip)]
     derived: Derived,
+    #[serde(skip)]
+    bounds: Bounds,
 }
 
 /// Indexes that are functions of the rest of the state.
@@ -159,7 +163,14 @@ impl State {
             next_approval: 0,
             requests: OrdMap::new(),
             derived: Derived::default(),
+            bounds: Bounds::default(),
         }
+    }
+
+    /// The state before the first entry, with tables of other sizes. For tests; see [`Bounds`].
+    #[must_use]
+    pub fn with_bounds(bounds: Bounds) -> Self {
+        Self { bounds, ..Self::new() }
     }
 
     /// Applies one entry of the log. Cluster time never goes back, whatever the batch says.

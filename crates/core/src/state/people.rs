@@ -7,7 +7,7 @@ use super::{Effects, KeyOwner, State, change::ChangeKind, records::Person};
 use crate::{
     command::{ClusterPolicy, PersonAdd, PersonRemove, PersonUpdate, Role, RoleBinding},
     ids::PersonId,
-    limits::{APPROVALS_REQUIRED_MAX, PEOPLE_MAX, ROLES_PER_PERSON_MAX, TLS_KEYS_PER_PERSON_MAX},
+    limits::{APPROVALS_REQUIRED_MAX, ROLES_PER_PERSON_MAX, TLS_KEYS_PER_PERSON_MAX},
     rejection::{Action, Outcome, PersonList, Rejection, Table},
 };
 
@@ -21,9 +21,13 @@ impl State {
         if self.people.contains_key(id) {
             return Err(Rejection::PersonExists { person: id.clone() });
         }
-        if self.people.len() >= PEOPLE_MAX {
+        if self.people.len() >= self.bounds.people {
             let advice = "remove people who have left".into();
-            return Err(Rejection::TableFull { table: Table::People, max: PEOPLE_MAX as u64, advice });
+            return Err(Rejection::TableFull {
+                table: Table::People,
+                max: self.bounds.people as u64,
+                advice,
+            });
         }
         let person = Person::enrolled(command, effects.stamp);
         check_counts(id, &person)?;

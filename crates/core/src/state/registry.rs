@@ -9,7 +9,6 @@ use crate::{
     command::{AgentDelete, AgentRegister, AgentUpdate, FleetCreate, FleetDelete, FleetUpdate},
     event::{EnforcementEvent, FleetPolicy},
     ids::Version,
-    limits::{AGENTS_MAX, FLEETS_MAX},
     path::{AgentPath, FleetPath},
     policy::{EffectiveLimits, Intent, Limits},
     rejection::{Outcome, Rejection, Table},
@@ -36,9 +35,13 @@ impl State {
         {
             return Err(self.unknown_fleet(&parent));
         }
-        if self.fleets.len() >= FLEETS_MAX {
+        if self.fleets.len() >= self.bounds.fleets {
             let advice = "delete fleets that are no longer used".into();
-            return Err(Rejection::TableFull { table: Table::Fleets, max: FLEETS_MAX as u64, advice });
+            return Err(Rejection::TableFull {
+                table: Table::Fleets,
+                max: self.bounds.fleets as u64,
+                advice,
+            });
         }
         self.check_policy(path, Some(&command.limits), Some(&command.intent))?;
         let fleet = Fleet {
@@ -108,9 +111,13 @@ impl State {
         if !self.fleets.contains_key(fleet.as_str()) {
             return Err(self.unknown_fleet(&fleet));
         }
-        if self.agents.len() >= AGENTS_MAX {
+        if self.agents.len() >= self.bounds.agents {
             let advice = "delete agents that no longer run".into();
-            return Err(Rejection::TableFull { table: Table::Agents, max: AGENTS_MAX as u64, advice });
+            return Err(Rejection::TableFull {
+                table: Table::Agents,
+                max: self.bounds.agents as u64,
+                advice,
+            });
         }
         let agent = Agent {
             labels: command.labels.clone(),
@@ -355,6 +362,8 @@ fn check_version(path: &FleetPath, expected: Option<Version>, current: Version) 
 fn nearest<'a>(wanted: &str, names: impl Iterator<Item = &'a str>) -> Option<String> {
     names
         .take(NEAREST_COMPARED_MAX)
+        // Names of so different lengths are further apart than that, and needn't be compared.
+        .filter(|name| name.len().abs_diff(wanted.len()) <= NEAREST_EDITS_MAX)
         .map(|name| (strsim::levenshtein(wanted, name), name))
         .filter(|(edits, _)| *edits <= NEAREST_EDITS_MAX)
         .min()

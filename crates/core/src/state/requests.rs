@@ -7,11 +7,9 @@ use super::{Due, Effects, State, records::Recorded};
 use crate::{
     command::{Request, canonical},
     ids::{Digest, PersonId, RequestId},
-    limits::{
-        APPROVAL_LIFETIME_MAX, COMMAND_BYTES_MAX, KILL_REQUESTS_RESERVE, REQUEST_LIFETIME_MAX, REQUESTS_MAX,
-        REQUESTS_PER_PERSON_MAX,
-    },
+    limits::{APPROVAL_LIFETIME_MAX, COMMAND_BYTES_MAX, REQUEST_LIFETIME_MAX},
     rejection::{Outcome, Rejection},
+    time::ClusterTime,
 };
 use sha2::{Digest as _, Sha256};
 
@@ -32,8 +30,14 @@ impl State {
         let digest: [u8; 16] = *digest.0.first_chunk().expect("32 bytes hold 16");
         let key = (request.caller.clone(), request.id);
         if let Some(recorded) = self.requests.get(&key) {
-            let same = recorded.digest == digest;
-            return if same { recorded.result.clone() } else { Err(Rejection::RequestIdReused) };
+            if recorded.digest != digest {
+                return Err(Rejection::RequestIdReused);
+            }
+            let (result, until) = (recorded.result.clone(), recorded.until);
+            if request.deadline > until && self.check_deadline(request).is_ok() {
+                self.remember_longer(key, until, request.deadline);
+            }
+            return result;
         }
         self.check_deadline(request)?;
         let has_room = self.has_room_for(request)?;
@@ -48,6 +52,15 @@ impl State {
             self.requests.insert(key, Recorded { digest, result: result.clone(), until });
         }
         result
+    }
+
+    /// A retry with a later deadline must still be known when that one passes.
+    fn remember_longer(&mut self, key: (PersonId, RequestId), until: ClusterTime, deadline: ClusterTime) {
+        self.derived.due.remove(&(until, Due::RequestForgotten(key.0.clone(), key.1)));
+        self.derived.due.insert((deadline, Due::RequestForgotten(key.0.clone(), key.1)));
+        if let Some(recorded) = self.requests.get_mut(&key) {
+            recorded.until = deadline;
+        }
     }
 
     /// Forgets an id whose deadline has passed.
@@ -75,17 +88,17 @@ impl State {
     fn has_room_for(&self, request: &Request) -> Result<bool, Rejection> {
         let remembered = self.requests.len();
         let of_caller = self.derived.requests_of.get(&request.caller).copied().unwrap_or_default();
-        if remembered < REQUESTS_MAX && of_caller < REQUESTS_PER_PERSON_MAX {
+        if remembered < self.bounds.requests && of_caller < self.bounds.requests_per_person {
             return Ok(true);
         }
         if request.command.is_kill() {
-            return Ok(remembered < REQUESTS_MAX + KILL_REQUESTS_RESERVE);
+            return Ok(remembered < self.bounds.requests + self.bounds.kill_requests_reserve);
         }
         Err(Rejection::RequestTableFull { remembered: remembered as u64, of_caller: of_caller as u64 })
     }
 
     /// Whether the table of command ids, its reserve included, is full.
     pub(super) fn remembers_no_more(&self) -> bool {
-        self.requests.len() >= REQUESTS_MAX + KILL_REQUESTS_RESERVE
+        self.requests.len() >= self.bounds.requests + self.bounds.kill_requests_reserve
     }
 }

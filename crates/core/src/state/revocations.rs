@@ -5,7 +5,6 @@ use crate::{
     command::{RevocationTarget, Revoke},
     event::EnforcementEvent,
     ids::PersonId,
-    limits::REVOCATIONS_MAX,
     rejection::{Outcome, Rejection, Table},
 };
 
@@ -21,12 +20,12 @@ impl State {
             return Err(Rejection::RevocationByMachineOnly);
         }
         let is_new = !self.revocations.contains_key(&command.target);
-        if is_new && self.revocations.len() >= REVOCATIONS_MAX {
+        if is_new && self.revocations.len() >= self.bounds.revocations {
             let advice =
                 "end a whole fleet's credentials with `haltline kill fleet PATH --mode terminate`".into();
             return Err(Rejection::TableFull {
                 table: Table::Revocations,
-                max: REVOCATIONS_MAX as u64,
+                max: self.bounds.revocations as u64,
                 advice,
             });
         }
