@@ -277,6 +277,25 @@ async fn without_a_certificate_there_is_no_service() {
 }
 
 #[tokio::test]
+async fn a_refused_client_that_talks_on_is_heard_out_instead_of_reset() {
+    let cluster = cluster(Validity::leaf());
+    let server = TestServer::start(&cluster.nodes()[0], Roles::EVERYONE, PortLimits::default()).await;
+    let tcp = TcpStream::connect(server.address).await.unwrap();
+    let config = Arc::new(raw_config(&cluster, &rustls::version::TLS13));
+    let name = ServerName::try_from("localhost").unwrap();
+    let mut tls = TlsConnector::from(config).connect(name, tcp).await.unwrap();
+    // More than the server has read when it decides: closing over unread bytes would reset the connection, and on a
+    // lossy network the alert with it.
+    tls.write_all(&[0; 48 * 1_024]).await.unwrap();
+    tls.flush().await.unwrap();
+    let (mut tcp, _) = tls.into_inner();
+    let mut answer = Vec::new();
+    tcp.read_to_end(&mut answer).await.unwrap();
+    assert!(!answer.is_empty(), "an alert was sent");
+    server.refused(TlsFailure::PeerWithoutCertificate).await;
+}
+
+#[tokio::test]
 async fn a_client_that_speaks_another_protocol_is_refused() {
     let cluster = cluster(Validity::leaf());
     let server = TestServer::start(&cluster.nodes()[0], Roles::EVERYONE, PortLimits::default()).await;

@@ -289,3 +289,64 @@ fn subject_alt_names(
     }
     Ok(names)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use x509_parser::{certificate::X509Certificate, prelude::FromDer};
+
+    use super::*;
+    use crate::test_cluster::{cluster, person};
+
+    /// Is it an authority, how long a path below it, may it sign certificates, for servers, for clients.
+    fn powers(der: &[u8]) -> (bool, Option<u32>, bool, bool, bool) {
+        let (_, certificate) = X509Certificate::from_der(der).unwrap();
+        let basic = certificate.basic_constraints().unwrap().unwrap();
+        assert!(basic.critical);
+        let usage = certificate.key_usage().unwrap().unwrap();
+        assert!(usage.critical);
+        let purposes = certificate.extended_key_usage().unwrap().map(|extension| extension.value.clone());
+        let may = |test: fn(&x509_parser::extensions::ExtendedKeyUsage<'_>) -> bool| {
+            purposes.as_ref().is_some_and(test)
+        };
+        (
+            basic.value.ca,
+            basic.value.path_len_constraint,
+            usage.value.key_cert_sign(),
+            may(|purposes| purposes.server_auth),
+            may(|purposes| purposes.client_auth),
+        )
+    }
+
+    #[test]
+    fn every_certificate_may_do_what_it_must_and_no_more() {
+        let cluster = cluster(Validity::leaf());
+        let authority = |role| powers(cluster.issuers().authority(role).certificate());
+        assert_eq!(powers(&cluster.bundle().roots()[0]), (true, Some(1), true, false, false));
+        assert_eq!(authority(Role::Node), (true, Some(0), true, true, true));
+        assert_eq!(authority(Role::Edge), (true, Some(0), true, true, true));
+        assert_eq!(authority(Role::Person), (true, Some(0), true, false, true));
+        assert_eq!(powers(&cluster.nodes()[0].tls().chain()[0]), (false, None, false, true, true));
+        let person = person(&cluster, Validity::leaf());
+        assert_eq!(powers(&person.tls().chain()[0]), (false, None, false, false, true));
+    }
+
+    #[test]
+    fn a_reissued_certificate_has_the_same_key_and_names_and_another_serial() {
+        let cluster = cluster(Validity::leaf());
+        let old = &cluster.nodes()[0].tls().chain()[0];
+        let new = &cluster.issuers().reissue(old, Validity::leaf()).unwrap()[0];
+        assert_eq!(certificate::hosts(new), certificate::hosts(old));
+        let (old_leaf, new_leaf) =
+            (LeafCertificate::parse(old).unwrap(), LeafCertificate::parse(new).unwrap());
+        assert_eq!((&new_leaf.subject, new_leaf.key_hash), (&old_leaf.subject, old_leaf.key_hash));
+        let serial = |der: &CertificateDer<'_>| {
+            let (_, certificate) = X509Certificate::from_der(der).unwrap();
+            certificate.raw_serial().to_vec()
+        };
+        assert_ne!(serial(new), serial(old));
+        let other = crate::test_cluster::cluster(Validity::leaf());
+        let error = other.issuers().reissue(old, Validity::leaf()).unwrap_err();
+        assert!(matches!(error, PkiError::WrongCluster { .. }));
+    }
+}

@@ -12,7 +12,8 @@ use tokio::{
 
 use crate::{
     PortLimits, RefusedBecause, Roles, ServerTls, TlsFailure, Validity,
-    test_cluster::{TestServer, call, cluster, dialer, failure, person, wait_for},
+    port::Port,
+    test_cluster::{Registry, TestServer, call, cluster, dialer, failure, person, wait_for},
 };
 
 #[tokio::test]
@@ -186,4 +187,23 @@ async fn shutdown_closes_the_port_and_leaves_running_calls_alone() {
     };
     tokio::time::timeout(Duration::from_secs(30), refused).await.unwrap();
     call(channel).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_key_removed_during_its_handshake_is_not_let_in() {
+    let cluster = cluster(Validity::leaf());
+    let [one, two] = cluster.nodes() else { panic!("two nodes") };
+    let registry = std::sync::Arc::new(Registry::default());
+    registry.add(two.tls());
+    let tls = ServerTls::new(one.tls(), one.bundle(), Roles::NODES, registry.clone()).unwrap();
+    let port = Port::new(tls, None);
+    let from = "127.0.0.1:1".parse().unwrap();
+    let open = port.register(two.tls().leaf(), from).unwrap();
+    assert_eq!(port.counters().open, 1);
+    registry.remove(two.tls());
+    let failure = port.register(two.tls().leaf(), from).unwrap_err();
+    assert_eq!(failure.code(), "tls_peer_unregistered");
+    assert_eq!(port.counters().open, 1, "the refused one is not in the table");
+    drop(open);
+    assert_eq!((port.counters().open, port.counters().established), (0, 1));
 }
