@@ -35,7 +35,7 @@ impl State {
             }
             let (result, until) = (recorded.result.clone(), recorded.until);
             if request.deadline > until && self.check_deadline(request).is_ok() {
-                self.remember_longer(key, until, request.deadline);
+                self.remember_longer(&key, until, request.deadline);
             }
             return result;
         }
@@ -55,10 +55,10 @@ impl State {
     }
 
     /// A retry with a later deadline must still be known when that one passes.
-    fn remember_longer(&mut self, key: (PersonId, RequestId), until: ClusterTime, deadline: ClusterTime) {
+    fn remember_longer(&mut self, key: &(PersonId, RequestId), until: ClusterTime, deadline: ClusterTime) {
         self.derived.due.remove(&(until, Due::RequestForgotten(key.0.clone(), key.1)));
         self.derived.due.insert((deadline, Due::RequestForgotten(key.0.clone(), key.1)));
-        if let Some(recorded) = self.requests.get_mut(&key) {
+        if let Some(recorded) = self.requests.get_mut(key) {
             recorded.until = deadline;
         }
     }
