@@ -1,0 +1,173 @@
+//! Snapshots: built from a clone of the state while commits go on, and installed from this disk or from a leader.
+//!
+//! Everything that touches the disk runs on blocking threads. A received snapshot is written down while it arrives but
+//! becomes *the* snapshot only when openraft says so, after it has judged the sender's ballot.
+
+use std::{
+    io::{self, BufWriter, Read, Write},
+    sync::Arc,
+};
+
+use bytes::{Buf as _, Bytes};
+use haltline_core::{LogIndex, limits::SNAPSHOT_PART_BYTES_MAX, snapshot};
+use haltline_storage::{
+    SnapshotInfo, SnapshotMeta as StoredMeta, SnapshotReader, SnapshotStore, SnapshotWriter,
+};
+use openraft::{OptionalSend, RaftSnapshotBuilder};
+use tokio::task::spawn_blocking;
+
+use crate::{
+    codec,
+    error::StartError,
+    log_store::{invalid, to_io},
+    machine::Position,
+    types::{LogId, Snapshot, SnapshotMeta, StoredMembership, TypeConfig},
+};
+
+/// The contents of a snapshot, wherever they are.
+pub(crate) enum SnapshotHandle {
+    /// The newest snapshot of this node's store.
+    Stored,
+    /// Received in full and written down, but not yet the newest.
+    Received(Box<dyn SnapshotWriter>),
+}
+
+/// Builds, installs and hands out snapshots. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Snapshots {
+    store: Arc<dyn SnapshotStore>,
+}
+
+impl Snapshots {
+    pub(crate) fn new(store: Arc<dyn SnapshotStore>) -> Self {
+        Self { store }
+    }
+
+    pub(crate) fn store(&self) -> &Arc<dyn SnapshotStore> {
+        &self.store
+    }
+
+    /// The position that the newest snapshot holds; the beginning if there is none.
+    pub(crate) fn load(&self) -> Result<Position, StartError> {
+        let Some(reader) = self.store.open_newest()? else { return Ok(Position::first()) };
+        let index = reader.info().meta.index;
+        read_position(reader).map_err(|error| StartError::Snapshot { index, reason: error.to_string() })
+    }
+
+    /// Freezes the state for a snapshot.
+    pub(crate) fn builder(&self, position: Position) -> SnapshotBuilder {
+        SnapshotBuilder { snapshots: self.clone(), position }
+    }
+
+    /// The newest snapshot, for sending.
+    pub(crate) fn current(&self) -> io::Result<Option<Snapshot>> {
+        self.store.newest().map(|info| stored(&info)).transpose()
+    }
+
+    /// Makes a received snapshot the newest one and reads it.
+    pub(crate) async fn install(&self, meta: &SnapshotMeta, handle: SnapshotHandle) -> io::Result<Position> {
+        let store = self.store.clone();
+        let position = blocking(move || {
+            if let SnapshotHandle::Received(writer) = handle {
+                writer.finish().map_err(to_io)?;
+            }
+            let reader = store.open_newest().map_err(to_io)?;
+            read_position(reader.ok_or_else(|| invalid("the snapshot to install is gone"))?)
+        });
+        let position = position.await?;
+        if position.applied == meta.last_log_id {
+            Ok(position)
+        } else {
+            let (expected, got) = (meta.last_log_id, position.applied);
+            Err(invalid(format!(
+                "a snapshot through {expected:?} was to be installed, the newest is through {got:?}"
+            )))
+        }
+    }
+}
+
+/// Writes down one snapshot of one state.
+pub(crate) struct SnapshotBuilder {
+    snapshots: Snapshots,
+    position: Position,
+}
+
+impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
+    type SnapshotData = SnapshotHandle;
+
+    async fn build_snapshot(&mut self) -> io::Result<Snapshot> {
+        let (store, position) = (self.snapshots.store.clone(), self.position.clone());
+        let info = blocking(move || {
+            let writer = store.begin(stored_meta(position.applied, &position.membership)).map_err(to_io)?;
+            let mut output = BufWriter::with_capacity(SNAPSHOT_PART_BYTES_MAX, Output(writer));
+            snapshot::encode(&position.state, &mut output)?;
+            let Output(writer) = output.into_inner().map_err(io::IntoInnerError::into_error)?;
+            writer.finish().map_err(to_io)
+        });
+        stored(&info.await?)
+    }
+}
+
+/// What the store is told about a snapshot.
+pub(crate) fn stored_meta(last: Option<LogId>, membership: &StoredMembership) -> StoredMeta {
+    let index = LogIndex(last.map_or(0, |id| id.index));
+    StoredMeta { index, meta: codec::encode_position(last.as_ref(), membership) }
+}
+
+/// The position of a stored snapshot in openraft's words.
+pub(crate) fn raft_meta(info: &SnapshotInfo) -> io::Result<SnapshotMeta> {
+    let (last_log_id, last_membership) = codec::decode_position(&info.meta.meta).map_err(invalid)?;
+    Ok(SnapshotMeta { last_log_id, last_membership })
+}
+
+fn stored(info: &SnapshotInfo) -> io::Result<Snapshot> {
+    Ok(Snapshot { meta: raft_meta(info)?, snapshot: SnapshotHandle::Stored })
+}
+
+fn read_position(reader: Box<dyn SnapshotReader>) -> io::Result<Position> {
+    let SnapshotMeta { last_log_id, last_membership } = raft_meta(reader.info())?;
+    let mut input = Input { reader, rest: Bytes::new() };
+    let state = snapshot::decode(&mut input).map_err(invalid)?;
+    Ok(Position { state, applied: last_log_id, membership: Arc::new(last_membership) })
+}
+
+/// Runs disk work where it blocks nobody.
+pub(crate) async fn blocking<T: OptionalSend + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    spawn_blocking(work).await.map_err(io::Error::other)?
+}
+
+/// A snapshot writer as a stream of bytes.
+struct Output(Box<dyn SnapshotWriter>);
+
+impl Write for Output {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes).map_err(to_io)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A snapshot reader as a stream of bytes.
+struct Input {
+    reader: Box<dyn SnapshotReader>,
+    rest: Bytes,
+}
+
+impl Read for Input {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.rest.is_empty() {
+            match self.reader.next_chunk().map_err(to_io)? {
+                Some(chunk) => self.rest = chunk,
+                None => return Ok(0),
+            }
+        }
+        let length = buffer.len().min(self.rest.len());
+        self.rest.copy_to_slice(&mut buffer[..length]);
+        Ok(length)
+    }
+}
