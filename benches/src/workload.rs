@@ -1,0 +1,72 @@
+//! What is written: the same amount for every system, over the same number of keys.
+//!
+//! Haltline gets `AgentUpdate` commands, which give one of [`KEYS`] registered agents new labels; its encoding in the log
+//! is [`PAYLOAD_BYTES`] long. etcd gets puts of as many bytes, key and value together, over as many keys.
+
+use haltline_core::{
+    command::{AgentUpdate, Command},
+    path::AgentPath,
+    text::{Labels, TextError},
+};
+
+/// Bytes of one operation: the command's encoding, or key and value.
+pub(crate) const PAYLOAD_BYTES: usize = 128;
+/// Agents, or keys, that are written to in turn.
+pub(crate) const KEYS: u64 = 10_000;
+/// Agents that a light writer changes in turn.
+pub(crate) const LIGHT_KEYS: u64 = 16;
+/// The fleet of the agents.
+pub(crate) const FLEET: &str = "bench/load";
+
+/// Bytes of the label that fills a command up to [`PAYLOAD_BYTES`].
+const FILLER_BYTES: usize = 54;
+
+/// The agent that the operation of this number changes.
+pub(crate) fn agent_path(number: u64) -> String {
+    format!("{FLEET}/agent-{:05}", number % KEYS)
+}
+
+/// The labels that it gets, which differ from one operation to the next.
+pub(crate) fn labels(number: u64) -> [(&'static str, String); 2] {
+    [("build", format!("{number:020}")), ("notes", "n".repeat(FILLER_BYTES))]
+}
+
+/// The operation of this number as a command.
+pub(crate) fn command(number: u64) -> Result<Command, TextError> {
+    Ok(Command::AgentUpdate(AgentUpdate {
+        path: agent_path(number).parse::<AgentPath>().expect("the pattern is a path"),
+        labels: Labels::from_pairs(labels(number))?,
+        expected_version: None,
+    }))
+}
+
+/// The operation of this number as a key and a value.
+pub(crate) fn key_and_value(number: u64) -> (Vec<u8>, Vec<u8>) {
+    let key = agent_path(number).into_bytes();
+    let mut value = format!("{number:020}").into_bytes();
+    value.resize(PAYLOAD_BYTES - key.len(), b'n');
+    (key, value)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn every_operation_has_the_same_size_for_both_systems() {
+        for number in [0, 1, 9_999, 10_000, 123_456_789] {
+            let (key, value) = key_and_value(number);
+            assert_eq!(key.len() + value.len(), PAYLOAD_BYTES);
+            let encoded = postcard::to_stdvec(&command(number).unwrap()).unwrap();
+            assert_eq!(encoded.len(), PAYLOAD_BYTES);
+        }
+    }
+
+    #[test]
+    fn neighbours_differ_in_key_and_value() {
+        assert_ne!(key_and_value(1).0, key_and_value(2).0);
+        assert_eq!(agent_path(3), agent_path(KEYS + 3));
+        assert_ne!(key_and_value(3).1, key_and_value(KEYS + 3).1);
+    }
+}
