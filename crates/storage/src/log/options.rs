@@ -4,7 +4,7 @@ use haltline_core::limits::{
     LOG_CACHE_BYTES, LOG_RECORD_BYTES_MAX, LOG_SEGMENT_BYTES, LOG_SEGMENT_BYTES_MAX, LOG_SEGMENT_BYTES_MIN,
 };
 
-use super::{record, segment_header};
+use super::{record, segment_header, writer};
 use crate::StorageError;
 
 /// Who writes and syncs.
@@ -50,7 +50,8 @@ impl LogOptions {
 
     /// The largest payload of a record: it must fit in one segment.
     pub(super) fn record_bytes_max(&self) -> usize {
-        let room = self.segment_bytes as usize - segment_header::HEADER_BYTES - record::HEADER_BYTES;
+        let overhead = segment_header::HEADER_BYTES + record::HEADER_BYTES + writer::CONTINUED_BYTES;
+        let room = self.segment_bytes as usize - overhead;
         // Rounded down, because a record is padded up.
         (room - room % record::ALIGNMENT).min(LOG_RECORD_BYTES_MAX)
     }

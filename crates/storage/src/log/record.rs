@@ -37,6 +37,9 @@ pub(super) enum Kind {
     Committed = 5,
     /// Nothing: written by a clean shutdown, so that damage to what lies before it can be told from a torn tail.
     Close = 6,
+    /// Nothing: written behind the last record of a full segment once the next one is in use, so that the loss of that
+    /// file shows. Its room is kept free.
+    Continued = 7,
 }
 
 impl Kind {
@@ -48,6 +51,7 @@ impl Kind {
             4 => Self::Vote,
             5 => Self::Committed,
             6 => Self::Close,
+            7 => Self::Continued,
             _ => return None,
         })
     }

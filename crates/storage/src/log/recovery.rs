@@ -6,7 +6,8 @@
 //!
 //! - every record carries how much of its segment was synced when it was written; one that names bytes behind the first
 //!   bad one proves damage;
-//! - a segment is synced whole before its successor's header is written, and the header says where it ends.
+//! - a segment is synced whole before its successor's header is written, and the header says where it ends; then a
+//!   record behind that end says that there is a successor.
 //!
 //! What can't be told apart: damage to the very last sync's records, after a crash, and a torn tail. From then on no
 //! later byte vouches for them. A clean shutdown writes a closing record that does.
@@ -204,6 +205,11 @@ impl Stream {
                 self.segments.note_truncation(index);
             }
             Kind::Purge => self.positions.purge_through(index),
+            Kind::Continued => {
+                let expected = format!("segment {} after it", spot.segment + 1);
+                let (path, offset) = (&segment.path, u64::from(spot.offset));
+                return Err(StorageError::corrupt(path, offset, expected, "none that can be read"));
+            }
             Kind::Vote | Kind::Committed | Kind::Close => {}
         }
         Ok(())

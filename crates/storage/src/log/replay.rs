@@ -53,7 +53,7 @@ impl Carried {
             }
             Kind::Vote => self.vote = Some(payload.clone()),
             Kind::Committed => self.committed = Some(payload.clone()),
-            Kind::Close => {}
+            Kind::Close | Kind::Continued => {}
         }
         Ok(())
     }

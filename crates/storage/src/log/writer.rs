@@ -22,6 +22,8 @@ use crate::{Disk, DiskFile, StorageError, error::Context as _};
 
 /// How much is encoded before it is handed to the file.
 const BUFFER_BYTES: usize = 1_024 * 1_024;
+/// Room that is kept free for [`Kind::Continued`].
+pub(super) const CONTINUED_BYTES: usize = record::HEADER_BYTES;
 
 /// A change in the stream.
 #[derive(Debug)]
@@ -74,6 +76,12 @@ struct Active {
 impl Active {
     fn end(&self) -> u32 {
         self.written + self.buffer.len() as u32
+    }
+
+    fn encode(&mut self, kind: Kind, index: LogIndex, payload: &[u8]) -> Spot {
+        let spot = Spot { segment: self.sequence, offset: self.end() };
+        record::encode(&mut self.buffer, spot, self.durable, kind, index, payload);
+        spot
     }
 
     fn write_buffer(&mut self) -> Result<(), StorageError> {
@@ -210,11 +218,10 @@ impl Writer {
         written: &mut Written,
     ) -> Result<Spot, StorageError> {
         let room = self.active.capacity.saturating_sub(self.active.end()) as usize;
-        if record::frame_bytes(payload.len()) > room {
+        if record::frame_bytes(payload.len()) + CONTINUED_BYTES > room {
             self.roll(written)?;
         }
-        let spot = Spot { segment: self.active.sequence, offset: self.active.end() };
-        record::encode(&mut self.active.buffer, spot, self.active.durable, kind, index, payload);
+        let spot = self.active.encode(kind, index, payload);
         let applied = self.carried.apply(kind, index, payload);
         debug_assert!(applied.is_ok(), "the view lets no hole through");
         if self.active.buffer.len() >= BUFFER_BYTES {
@@ -230,7 +237,10 @@ impl Writer {
         }
         self.active.sync()?;
         let (sequence, end) = (self.active.sequence + 1, self.active.written);
-        self.active = open_segment(&*self.disk, &self.dir, &self.spares, sequence, end, &self.carried)?;
+        let next = open_segment(&*self.disk, &self.dir, &self.spares, sequence, end, &self.carried)?;
+        let mut full = std::mem::replace(&mut self.active, next);
+        full.encode(Kind::Continued, LogIndex(0), &[]);
+        full.sync()?;
         self.segments.push(self.active.as_file());
         written.opened.push(self.active.as_file());
         Ok(())
