@@ -1,8 +1,13 @@
 //! Why a node can't start, or must stop.
 
-use std::path::{Path, PathBuf};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
 
+use haltline_consensus::{FatalError, StartError};
 use haltline_pki::PkiError;
+use haltline_storage::StorageError;
 
 use crate::config::ConfigError;
 
@@ -39,6 +44,32 @@ pub enum NodeError {
         /// What is there.
         path: PathBuf,
     },
+    /// A port can't be opened.
+    #[error("can't listen on {address}: {source}")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The data directory.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// Consensus could not start.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// Consensus failed for good. Going on would not be safe; a restart reads everything from disk again.
+    #[error(transparent)]
+    Fatal(FatalError),
+    /// The API port ended.
+    #[error("the API port ended: {0}")]
+    ApiEnded(String),
+    /// Reflection has no sound descriptors.
+    #[error("reflection can't be set up: {0}")]
+    Reflection(String),
+    /// The runtime stopped while the node started.
+    #[error("interrupted while starting")]
+    Interrupted,
     /// What was asked of `init` can't be.
     #[error("can't create the cluster: {0}")]
     BadInit(String),
@@ -59,6 +90,13 @@ impl NodeError {
             Self::Io { .. } => "node_io",
             Self::Exists { .. } => "node_exists",
             Self::BadInit(_) => "node_bad_init",
+            Self::Bind { .. } => "node_bind",
+            Self::Storage(_) => "node_storage",
+            Self::Start(_) => "node_start",
+            Self::Fatal(_) => "node_fatal",
+            Self::ApiEnded(_) => "node_api_ended",
+            Self::Reflection(_) => "node_reflection",
+            Self::Interrupted => "node_interrupted",
         }
     }
 }

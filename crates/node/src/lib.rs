@@ -1,10 +1,37 @@
 //! The control-plane server: gRPC services over the replicated state, plain HTTP for health and metrics, and the node's
 //! life from its configuration to its graceful end.
+//!
+//! ```text
+//!  people ──mTLS──► services ──► convert (wire) ──► Consensus::propose ──► log ──► state
+//!                      │                                                            │
+//!                      └── read barrier ──► a snapshot of the applied state ◄───────┘
+//! ```
+//!
+//! Nothing here decides: who may do what is for the machine in `haltline-core`. A service finds out whose key called,
+//! converts, proposes or reads, and converts back. What must stay true:
+//!
+//! - A read that isn't said to be local is answered only after a read barrier that began after it came.
+//! - A command is answered only with what the machine came to, or with an error that says whether that is known.
+//! - Whoever isn't registered learns nothing but that.
 
 pub mod config;
 pub mod error;
 pub mod founding;
 pub mod init;
 
+mod caller;
+mod context;
+mod explain;
+mod health;
+mod http;
+mod metrics;
+mod paging;
+mod recheck;
+mod refused;
+mod registry;
+mod server;
+mod services;
+
 pub use config::{ConfigError, LogFormat, NodeConfig, Profile};
 pub use error::NodeError;
+pub use server::{Sockets, run, run_on};

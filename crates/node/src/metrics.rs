@@ -1,0 +1,212 @@
+//! What the node counts and times, as Prometheus reads it at `/metrics`.
+
+use std::{fmt::Write as _, sync::atomic::AtomicU64, time::Duration};
+
+use haltline_core::rejection::Outcome;
+use parking_lot::Mutex;
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    registry::{Registry, Unit},
+};
+
+use crate::refused::Refused;
+
+/// Upper bounds of the latency buckets in seconds: a LAN commit is about a millisecond, a WAN one a few hundred.
+const LATENCY_BUCKETS: [f64; 14] =
+    [0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1.0, 2.5, 10.0];
+
+/// Which command, and what came of it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CommandLabels {
+    command: &'static str,
+    result: String,
+}
+
+/// Which table of the machine.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TableLabels {
+    table: &'static str,
+}
+
+/// Why a handshake was refused.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RefusalLabels {
+    why: &'static str,
+}
+
+/// A gauge that holds any number the node has.
+type Number = Gauge<u64, AtomicU64>;
+
+/// The metrics of a node.
+pub(crate) struct Metrics {
+    registry: Mutex<Registry>,
+    commands: Family<CommandLabels, Counter>,
+    latency: Histogram,
+    table_entries: Family<TableLabels, Number>,
+    table_bounds: Family<TableLabels, Number>,
+    tls_refused: Family<RefusalLabels, Number>,
+    log: LogGauges,
+    connections: Number,
+    streams: Number,
+    watchers: Number,
+}
+
+/// Where the node stands in the log.
+#[derive(Debug, Default)]
+struct LogGauges {
+    term: Number,
+    is_leader: Number,
+    last: Number,
+    committed: Number,
+    applied: Number,
+    snapshot: Number,
+    event_seq: Number,
+    queued: Number,
+}
+
+/// Numbers read at the moment of a scrape.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Reading {
+    pub(crate) term: u64,
+    pub(crate) is_leader: bool,
+    pub(crate) last: u64,
+    pub(crate) committed: u64,
+    pub(crate) applied: u64,
+    pub(crate) snapshot: u64,
+    pub(crate) event_seq: u64,
+    pub(crate) queued: u64,
+    pub(crate) connections: u64,
+    pub(crate) streams: u64,
+    pub(crate) watchers: u64,
+    /// Name, entries, bound.
+    pub(crate) tables: Vec<(&'static str, u64, u64)>,
+    /// Why, how often.
+    pub(crate) tls_refused: Vec<(&'static str, u64)>,
+}
+
+impl Metrics {
+    pub(crate) fn new() -> Self {
+        let mut registry = Registry::with_prefix("haltline");
+        let metrics = Self {
+            registry: Mutex::new(Registry::default()),
+            commands: Family::default(),
+            latency: Histogram::new(LATENCY_BUCKETS),
+            table_entries: Family::default(),
+            table_bounds: Family::default(),
+            tls_refused: Family::default(),
+            log: LogGauges::default(),
+            connections: Number::default(),
+            streams: Number::default(),
+            watchers: Number::default(),
+        };
+        registry.register("commands", "Commands by name and what came of them", metrics.commands.clone());
+        let help = "From a command's arrival at this node to its outcome";
+        registry.register_with_unit("command_latency", help, Unit::Seconds, metrics.latency.clone());
+        registry.register(
+            "table_entries",
+            "Entries of each table of the machine",
+            metrics.table_entries.clone(),
+        );
+        registry.register("table_bound", "Bound of each table of the machine", metrics.table_bounds.clone());
+        let help = "TLS connections of the API port that were refused, by reason, since the node started";
+        registry.register("tls_refused", help, metrics.tls_refused.clone());
+        registry.register("connections", "Open connections of the API port", metrics.connections.clone());
+        registry.register("command_streams", "Open pipelined command streams", metrics.streams.clone());
+        registry.register("watchers", "Open event watches", metrics.watchers.clone());
+        metrics.log.register(&mut registry);
+        *metrics.registry.lock() = registry;
+        metrics
+    }
+
+    /// Counts and times a command.
+    pub(crate) fn decided(&self, command: &'static str, took: Duration, result: Result<&Outcome, &Refused>) {
+        let result = match result {
+            Ok(Outcome::Pending(_)) => "pending".to_owned(),
+            Ok(_) => "ok".to_owned(),
+            Err(refused) => refused.reason().to_ascii_lowercase(),
+        };
+        self.commands.get_or_create(&CommandLabels { command, result }).inc();
+        self.latency.observe(took.as_secs_f64());
+    }
+
+    /// Everything as text, with the numbers of this moment.
+    pub(crate) fn render(&self, reading: &Reading) -> String {
+        self.log.set(reading);
+        self.connections.set(reading.connections);
+        self.streams.set(reading.streams);
+        self.watchers.set(reading.watchers);
+        for (table, entries, bound) in &reading.tables {
+            self.table_entries.get_or_create(&TableLabels { table }).set(*entries);
+            self.table_bounds.get_or_create(&TableLabels { table }).set(*bound);
+        }
+        for (why, count) in &reading.tls_refused {
+            self.tls_refused.get_or_create(&RefusalLabels { why }).set(*count);
+        }
+        let mut page = String::new();
+        if text::encode(&mut page, &self.registry.lock()).is_err() {
+            // Writing to a string doesn't fail; a page that says so beats a panic if it ever did.
+            let _ = writeln!(page, "# encoding failed");
+        }
+        page
+    }
+}
+
+impl LogGauges {
+    fn register(&self, registry: &mut Registry) {
+        registry.register("term", "Current Raft term", self.term.clone());
+        registry.register("is_leader", "1 if this node leads", self.is_leader.clone());
+        registry.register("log_last_index", "Index of the last entry in this node's log", self.last.clone());
+        registry.register(
+            "log_committed_index",
+            "Committed index known to this node",
+            self.committed.clone(),
+        );
+        registry.register(
+            "log_applied_index",
+            "Index up to which this node has applied",
+            self.applied.clone(),
+        );
+        registry.register("log_snapshot_index", "Index that the last snapshot covers", self.snapshot.clone());
+        registry.register("event_seq", "Enforcement events on the chain", self.event_seq.clone());
+        registry.register("proposals_queued", "Commands that wait to be proposed", self.queued.clone());
+    }
+
+    fn set(&self, reading: &Reading) {
+        self.term.set(reading.term);
+        self.is_leader.set(reading.is_leader.into());
+        self.last.set(reading.last);
+        self.committed.set(reading.committed);
+        self.applied.set(reading.applied);
+        self.snapshot.set(reading.snapshot);
+        self.event_seq.set(reading.event_seq);
+        self.queued.set(reading.queued);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use haltline_core::{ids::KillId, rejection::Rejection};
+
+    use super::*;
+
+    #[test]
+    fn commands_are_counted_by_what_came_of_them() {
+        let metrics = Metrics::new();
+        let took = Duration::from_millis(3);
+        metrics.decided("resume", took, Ok(&Outcome::Resumed { kill: KillId(1) }));
+        metrics.decided("resume", took, Err(&Refused::from(Rejection::UnknownKill { kill: KillId(2) })));
+        let reading = Reading { applied: 7, tables: vec![("kills", 3, 10_000)], ..Reading::default() };
+        let page = metrics.render(&reading);
+        for line in [
+            "haltline_commands_total{command=\"resume\",result=\"ok\"} 1",
+            "haltline_commands_total{command=\"resume\",result=\"unknown_kill\"} 1",
+            "haltline_command_latency_seconds_count 2",
+            "haltline_log_applied_index 7",
+            "haltline_table_entries{table=\"kills\"} 3",
+            "haltline_table_bound{table=\"kills\"} 10000",
+        ] {
+            assert!(page.lines().any(|got| got == line), "{line} is not in:\n{page}");
+        }
+    }
+}

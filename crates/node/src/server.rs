@@ -1,0 +1,336 @@
+//! The life of a node: open the disk, take part in consensus, open the ports, serve, and end gracefully.
+//!
+//! The order of the end matters. Health says no first, so that nobody is sent here any more; no connection is accepted;
+//! long streams are told to end and calls in progress get a bounded time; only then leadership is handed over and the
+//! log closed, because whoever is being answered still needs it.
+
+use std::{
+    net::{SocketAddr, TcpListener as StdListener},
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use haltline_consensus::{
+    Clock as _, Compaction, Consensus, FatalError, Member, Options, SystemClock, Timing,
+};
+use haltline_core::{
+    ids::NodeId,
+    limits::{
+        API_HEADER_BYTES_MAX, HTTP2_PING_INTERVAL, HTTP2_PING_TIMEOUT, TLS_HANDSHAKE_TIMEOUT,
+        TLS_HANDSHAKES_MAX,
+    },
+};
+use haltline_pki::{NodeIdentity, PortLimits, Roles, ServerTls, UnixSeconds, Validity, listen};
+use haltline_storage::{DataDir, Identity, LogOptions, RealDisk, SegmentedLog, SnapshotFiles};
+use tokio::{net::TcpListener, sync::Semaphore, task::JoinHandle};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    config::{NodeConfig, Profile},
+    context::Context,
+    error::NodeError,
+    explain::Explain,
+    founding::Founding,
+    health::Health,
+    http,
+    metrics::Metrics,
+    recheck,
+    registry::Registry,
+    services::Services,
+};
+
+/// Flow control windows of one call and of one connection: a pipelined stream at full speed over 100 ms of distance.
+const STREAM_WINDOW_BYTES: u32 = 2 * 1_024 * 1_024;
+const CONNECTION_WINDOW_BYTES: u32 = 8 * 1_024 * 1_024;
+/// Ping frames are tiny; a connection that answers none within the timeout is closed.
+const PING_INTERVAL: Duration = Duration::from_millis(HTTP2_PING_INTERVAL.0);
+const PING_TIMEOUT: Duration = Duration::from_millis(HTTP2_PING_TIMEOUT.0);
+
+/// The three sockets of a node, bound before anything else, so that a port that is taken is the first thing one hears of.
+#[derive(Debug)]
+pub struct Sockets {
+    /// For people and automation.
+    pub api: StdListener,
+    /// For the other nodes.
+    pub raft: StdListener,
+    /// For health and metrics.
+    pub http: StdListener,
+}
+
+impl Sockets {
+    /// Binds the addresses of a configuration.
+    ///
+    /// # Errors
+    /// [`NodeError::Bind`] naming the address.
+    pub fn bind(config: &NodeConfig) -> Result<Self, NodeError> {
+        Ok(Self {
+            api: bind(config.listen_api)?,
+            raft: bind(config.listen_raft)?,
+            http: bind(config.listen_http)?,
+        })
+    }
+}
+
+fn bind(address: SocketAddr) -> Result<StdListener, NodeError> {
+    let refused = |source| NodeError::Bind { address, source };
+    let listener = StdListener::bind(address).map_err(refused)?;
+    listener.set_nonblocking(true).map_err(refused)?;
+    Ok(listener)
+}
+
+/// Runs a node until `shutdown` is cancelled, or until it must stop.
+///
+/// # Errors
+/// Why it couldn't start, or why it had to stop.
+pub async fn run(config: NodeConfig, shutdown: CancellationToken) -> Result<(), NodeError> {
+    let sockets = Sockets::bind(&config)?;
+    run_on(config, sockets, shutdown).await
+}
+
+/// As [`run`], on sockets that are bound already.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_on(
+    config: NodeConfig,
+    sockets: Sockets,
+    shutdown: CancellationToken,
+) -> Result<(), NodeError> {
+    let node = Node::start(&config, sockets).await?;
+    node.serve(shutdown, config.drain_timeout).await
+}
+
+/// A running node.
+struct Node {
+    context: Arc<Context>,
+    log: Arc<SegmentedLog>,
+    api: JoinHandle<Result<(), tonic::transport::Error>>,
+    /// Cancelled to stop accepting.
+    closing: CancellationToken,
+    /// Cancelled to stop the plain HTTP listener, last of all.
+    http_closing: CancellationToken,
+    tasks: TaskTracker,
+    // Keeps the lock on the directory.
+    _data: DataDir,
+}
+
+impl Node {
+    async fn start(config: &NodeConfig, sockets: Sockets) -> Result<Self, NodeError> {
+        let identity = load_identity(&config.identity_dir)?;
+        let founding = Founding::load(&config.founding_file)?;
+        check_founding(&identity, &founding, &config.founding_file)?;
+        let (data, log, snapshots) = open_storage(config, &identity).await?;
+        tracing::info!(
+            cluster = %identity.bundle().cluster(),
+            node = %identity.id(),
+            version = env!("CARGO_PKG_VERSION"),
+            data_dir = %config.data_dir.display(),
+            "starting"
+        );
+        let options = Options {
+            identity: identity.clone(),
+            listener: sockets.raft,
+            founders: founders(&founding),
+            genesis: Some(founding.genesis()),
+            timing: match config.profile {
+                Profile::Lan => Timing::LAN,
+                Profile::Wan => Timing::WAN,
+            },
+            compaction: Compaction {
+                entries: config.snapshot_after_entries,
+                bytes: config.snapshot_after.0,
+                ..Compaction::default()
+            },
+            log: log.clone(),
+            snapshots,
+            clock: Arc::new(SystemClock),
+        };
+        let consensus = Consensus::start(options).await?;
+        let context = Arc::new(Context {
+            consensus,
+            identity,
+            metrics: Metrics::new(),
+            in_flight_per_stream_max: config.in_flight_per_stream_max,
+            watchers: Arc::new(Semaphore::new(config.watchers_max)),
+            watchers_max: config.watchers_max,
+            started: Instant::now(),
+            stopping: CancellationToken::new(),
+            streams: TaskTracker::new(),
+        });
+        let (closing, http_closing, tasks) = Default::default();
+        let mut node = Self {
+            context,
+            log,
+            api: tokio::spawn(async { Ok(()) }),
+            closing,
+            http_closing,
+            tasks,
+            _data: data,
+        };
+        if let Err(error) = node.open_ports(config, sockets.api, sockets.http) {
+            node.context.consensus.shutdown().await;
+            return Err(error);
+        }
+        Ok(node)
+    }
+
+    /// Opens the API port and the plain HTTP listener.
+    fn open_ports(
+        &mut self,
+        config: &NodeConfig,
+        api: StdListener,
+        http: StdListener,
+    ) -> Result<(), NodeError> {
+        let context = &self.context;
+        let health = Health::new(Arc::clone(context));
+        let http = listener(http)?;
+        self.tasks.spawn(http::serve(http, Arc::clone(&health), self.http_closing.clone()));
+
+        let registry = Registry::new(context.consensus.clone(), context.identity.bundle().clone());
+        let identity = &context.identity;
+        let tls = ServerTls::new(identity.tls(), identity.bundle(), Roles::EVERYONE, registry)?;
+        let limits = PortLimits {
+            connections_max: config.connections_max,
+            handshakes_max: TLS_HANDSHAKES_MAX,
+            handshake_timeout: TLS_HANDSHAKE_TIMEOUT,
+        };
+        let (incoming, listening) = listen(listener(api)?, tls, limits, &self.closing);
+        health.set_listening(listening.clone());
+        tracing::info!(api = ?listening.local_addr(), http = %config.listen_http, "ports are open");
+
+        let (reporter, health_service) = tonic_health::server::health_reporter();
+        let routes = Services(Arc::clone(context)).routes()?.add_service(health_service);
+        let closing = self.closing.clone();
+        let server = tonic::transport::Server::builder()
+            .layer(Explain)
+            .max_concurrent_streams(config.streams_per_connection_max)
+            .initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .http2_keepalive_interval(Some(PING_INTERVAL))
+            .http2_keepalive_timeout(Some(PING_TIMEOUT))
+            .http2_max_header_list_size(API_HEADER_BYTES_MAX)
+            .add_routes(routes)
+            .serve_with_incoming_shutdown(incoming, async move { closing.cancelled().await });
+        self.api = tokio::spawn(server);
+        self.tasks.spawn(health.report(reporter));
+        self.tasks.spawn(recheck::follow(Arc::clone(context), listening));
+        Ok(())
+    }
+
+    /// Serves until told to stop, or until something says that it must.
+    async fn serve(mut self, shutdown: CancellationToken, drain: Duration) -> Result<(), NodeError> {
+        let mut fatal = self.context.consensus.fatal();
+        let ended = tokio::select! {
+            () = shutdown.cancelled() => Ok(()),
+            failed = fatal.wait_for(Option::is_some) => Err(fatal_error(failed.ok().and_then(|fatal| fatal.clone()))),
+            ended = &mut self.api => Err(api_ended(ended)),
+        };
+        match &ended {
+            Ok(()) => tracing::info!("stopping"),
+            Err(error) => tracing::error!(%error, "this node must stop"),
+        }
+        self.stop(drain).await;
+        ended
+    }
+
+    async fn stop(mut self, drain: Duration) {
+        self.context.stopping.cancel();
+        self.closing.cancel();
+        self.context.streams.close();
+        if !self.api.is_finished() && tokio::time::timeout(drain, &mut self.api).await.is_err() {
+            tracing::warn!(drain = ?drain, "calls were cut off that took longer than the drain timeout");
+            self.api.abort();
+        }
+        self.context.consensus.shutdown().await;
+        self.http_closing.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+        let log = Arc::clone(&self.log);
+        let closed = tokio::task::spawn_blocking(move || log.close()).await;
+        match closed {
+            Ok(Ok(())) => tracing::info!("stopped"),
+            Ok(Err(error)) => {
+                tracing::error!(%error, "the log did not close cleanly; recovery will check it")
+            }
+            Err(_) => tracing::error!("the log could not be closed; recovery will check it"),
+        }
+    }
+}
+
+fn fatal_error(fatal: Option<FatalError>) -> NodeError {
+    // Without a word of its own the whole of consensus is gone, which is as bad.
+    NodeError::Fatal(fatal.unwrap_or_else(|| FatalError { reason: "consensus ended by itself".into() }))
+}
+
+fn api_ended(ended: Result<Result<(), tonic::transport::Error>, tokio::task::JoinError>) -> NodeError {
+    let reason = match ended {
+        Ok(Ok(())) => "it ended by itself".to_owned(),
+        Ok(Err(error)) => error.to_string(),
+        Err(error) => error.to_string(),
+    };
+    NodeError::ApiEnded(reason)
+}
+
+fn listener(listener: StdListener) -> Result<TcpListener, NodeError> {
+    let address = listener.local_addr().unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)));
+    listener
+        .set_nonblocking(true)
+        .and_then(|()| TcpListener::from_std(listener))
+        .map_err(|source| NodeError::Bind { address, source })
+}
+
+/// The identity, with a fresh certificate if the one on disk is due.
+fn load_identity(directory: &Path) -> Result<NodeIdentity, NodeError> {
+    let identity = NodeIdentity::load(directory)?;
+    if !identity.tls().leaf().validity.is_due(UnixSeconds::now()) {
+        return Ok(identity);
+    }
+    let renewed = identity.renewed(Validity::leaf())?;
+    renewed.save_certificate(directory)?;
+    tracing::info!(not_after = %renewed.tls().leaf().validity.not_after, "certificate renewed");
+    Ok(renewed)
+}
+
+fn check_founding(identity: &NodeIdentity, founding: &Founding, path: &Path) -> Result<(), NodeError> {
+    let wrong = |reason: String| NodeError::Founding { path: path.display().to_string(), reason };
+    let (own, cluster) = (identity.id(), identity.bundle().cluster());
+    if founding.cluster != cluster {
+        return Err(wrong(format!(
+            "it founds cluster {}, but the identity is of cluster {cluster}",
+            founding.cluster
+        )));
+    }
+    let keys = identity.trusted();
+    match founding.nodes.iter().find(|node| node.id == own.0) {
+        Some(node) if node.tls_key == keys.tls_key && node.signing_key == keys.signing_key => Ok(()),
+        Some(_) => Err(wrong(format!("it has other keys for node {own} than the identity"))),
+        None => Err(wrong(format!("node {own} isn't among its nodes"))),
+    }
+}
+
+fn founders(founding: &Founding) -> Vec<(NodeId, Member)> {
+    let member = |founder: &crate::founding::Founder| Member {
+        name: founder.name.to_string(),
+        raft_address: founder.raft_address.clone(),
+        api_address: founder.api_address.clone(),
+    };
+    founding.nodes.iter().map(|founder| (NodeId(founder.id), member(founder))).collect()
+}
+
+type Storage = (DataDir, Arc<SegmentedLog>, Arc<SnapshotFiles>);
+
+/// Opens the data directory, which reads the whole log, off the threads that serve.
+async fn open_storage(config: &NodeConfig, identity: &NodeIdentity) -> Result<Storage, NodeError> {
+    let path = config.data_dir.clone();
+    let whose = Identity { cluster: identity.bundle().cluster(), node: identity.id() };
+    let open = move || {
+        let data = DataDir::open(Arc::new(RealDisk::default()), &path, whose, SystemClock.wall())?;
+        let log = SegmentedLog::open(data.disk(), &data.log_dir(), LogOptions::default())?;
+        let snapshots = SnapshotFiles::open(data.disk(), &data.snapshot_dir())?;
+        let recovery = log.recovery();
+        tracing::info!(?recovery, "log recovered");
+        Ok((data, Arc::new(log), Arc::new(snapshots)))
+    };
+    tokio::task::spawn_blocking(open).await.map_err(|_| NodeError::Interrupted)?
+}
