@@ -150,6 +150,14 @@ impl Cluster {
         self.directory.as_ref().expect("only taken in drop").path()
     }
 
+    /// Leaves all files where they are when this is dropped, and says where that is.
+    pub fn keep(&mut self) -> PathBuf {
+        if let Some(directory) = &mut self.directory {
+            directory.disable_cleanup(true);
+        }
+        self.path().into()
+    }
+
     /// The directory of the first admin's identity.
     #[must_use]
     pub fn admin_directory(&self) -> &Path {

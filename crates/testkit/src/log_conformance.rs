@@ -23,12 +23,15 @@ use crate::{
 /// Opens the log of one place. The one opened before was dropped.
 pub type Place = Box<dyn Fn() -> Box<dyn RaftLog>>;
 
+/// A case and its name.
+type Case = (&'static str, fn(&Place));
+
 /// Everything from index 0 on.
 const ALL: std::ops::Range<LogIndex> = LogIndex(0)..LogIndex(u64::MAX);
 
 /// Runs every case, each on a new place, and returns how many there were.
 pub fn run(factory: impl Fn() -> Place) -> usize {
-    let cases: [(&str, fn(&Place)); 17] = [
+    let cases: [Case; 17] = [
         ("begins empty", begins_empty),
         ("reads at once", reads_at_once),
         ("reads what fits, at least one", reads_what_fits),
@@ -64,7 +67,7 @@ fn records(range: std::ops::Range<u64>) -> Vec<Record> {
 
 /// Runs a call that takes a `Flushed`, and waits for the answer.
 fn wait(call: impl FnOnce(Flushed)) -> Result<(), StorageError> {
-    let (sender, receiver) = mpsc::channel();
+    let (sender, receiver) = mpsc::sync_channel(1_000);
     call(Box::new(move |result| sender.send(result).unwrap()));
     receiver.recv().expect("every `Flushed` is called")
 }
@@ -100,7 +103,7 @@ fn begins_empty(place: &Place) {
 
 fn reads_at_once(place: &Place) {
     let log = place();
-    let (sender, receiver) = mpsc::channel();
+    let (sender, receiver) = mpsc::sync_channel(1_000);
     log.append(records(0..3), Box::new(move |result| sender.send(result).unwrap()));
     assert_eq!(log.read(ALL, usize::MAX).unwrap(), records(0..3), "whether it is flushed or not");
     assert_eq!(log.bounds().last, Some(LogIndex(2)));
@@ -330,7 +333,7 @@ fn follows_the_model(place: &Place) {
 fn serves_many_threads(place: &Place) {
     let log = place();
     append(&*log, records(0..1)).unwrap();
-    let (sender, receiver) = mpsc::channel();
+    let (sender, receiver) = mpsc::sync_channel(1_000);
     std::thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| {

@@ -14,9 +14,12 @@ use crate::rng::Rng;
 /// Opens the store of one place. The one opened before was dropped.
 pub type Place = Box<dyn Fn() -> Box<dyn SnapshotStore>>;
 
+/// A case and its name.
+type Case = (&'static str, fn(&Place));
+
 /// Runs every case, each on a new place, and returns how many there were.
 pub fn run(factory: impl Fn() -> Place) -> usize {
-    let cases: [(&str, fn(&Place)); 8] = [
+    let cases: [Case; 8] = [
         ("begins empty", begins_empty),
         ("gives back what it got", gives_back),
         ("an empty one is one", keeps_an_empty_one),

@@ -37,7 +37,7 @@ fn append(log: &SegmentedLog, index: u64) -> Result<(), StorageError> {
 }
 
 fn append_bytes(log: &SegmentedLog, index: u64, bytes: usize) -> Result<(), StorageError> {
-    let (sender, receiver) = mpsc::channel();
+    let (sender, receiver) = mpsc::sync_channel(1);
     let payload = Bytes::from(vec![index as u8; bytes]);
     let record = Record { index: LogIndex(index), payload };
     log.append(vec![record], Box::new(move |result| sender.send(result).unwrap()));
