@@ -1,6 +1,6 @@
 //! How a node takes part: who it is, who the founders are, and how patient it is.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use haltline_core::{command::Genesis, ids::NodeId};
 use haltline_pki::NodeIdentity;
@@ -105,6 +105,9 @@ pub struct Options {
     pub founders: Vec<(NodeId, Member)>,
     /// The founding command, proposed by the first leader. `None` for a node that joins later.
     pub genesis: Option<Genesis>,
+    /// Where this node reaches particular peers (`host:port`), if not where the membership says: behind an address
+    /// translation, or through a fault proxy. Usually empty.
+    pub routes: BTreeMap<NodeId, String>,
     /// Patience.
     pub timing: Timing,
     /// Snapshots.

@@ -43,8 +43,18 @@ impl Consensus {
     /// [`StartError`].
     pub async fn start(options: Options) -> Result<Self, StartError> {
         check(&options)?;
-        let Options { identity, listener, founders, genesis, timing, compaction, log, snapshots, clock } =
-            options;
+        let Options {
+            identity,
+            listener,
+            founders,
+            genesis,
+            routes,
+            timing,
+            compaction,
+            log,
+            snapshots,
+            clock,
+        } = options;
         let me = identity.id();
         let cluster = identity.bundle().cluster();
 
@@ -54,7 +64,7 @@ impl Consensus {
             .map_err(tls)?;
         let client_tls =
             ClientTls::new(identity.tls(), identity.bundle(), Arc::new(CertificateAlone)).map_err(tls)?;
-        let peers = Peers::new(me, cluster, Dialer::new(client_tls), timing)?;
+        let peers = Peers::new(me, cluster, Dialer::new(client_tls), timing, routes)?;
 
         let log = LogStore::open(log, clock.clone())
             .map_err(|error| StartError::Raft { reason: error.to_string() })?;

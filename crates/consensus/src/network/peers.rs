@@ -4,7 +4,11 @@
 //! entries and forwarded batches, and snapshots. On one connection a large message would hold up the small ones behind
 //! it, and a heartbeat that is late costs an election.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 
 use haltline_core::{
     ids::{ClusterId, NodeId},
@@ -76,6 +80,7 @@ struct Shared {
     cluster: MetadataValue<Ascii>,
     dialer: Dialer,
     timing: Timing,
+    routes: BTreeMap<NodeId, String>,
     connections: Mutex<HashMap<(NodeId, Lane), Connection>>,
 }
 
@@ -85,13 +90,14 @@ impl Peers {
         cluster: ClusterId,
         dialer: Dialer,
         timing: Timing,
+        routes: BTreeMap<NodeId, String>,
     ) -> Result<Self, StartError> {
         let cluster = MetadataValue::try_from(cluster.to_string())
             .map_err(|error| StartError::Tls { reason: error.to_string() })?;
         let patience = u64::try_from(timing.connect.as_millis()).unwrap_or(u64::MAX);
         let dialer = dialer.with_timeout(Millis(patience));
         let connections = Mutex::default();
-        Ok(Self { shared: Arc::new(Shared { me, cluster, dialer, timing, connections }) })
+        Ok(Self { shared: Arc::new(Shared { me, cluster, dialer, timing, routes, connections }) })
     }
 
     /// This node.
@@ -106,14 +112,15 @@ impl Peers {
 
     /// A client; connects when it is first used, and again whenever the connection breaks.
     pub(crate) fn client(&self, peer: NodeId, member: &Member, lane: Lane) -> Result<PeerClient, TlsFailure> {
+        let address = self.shared.routes.get(&peer).unwrap_or(&member.raft_address);
         let mut connections = self.shared.connections.lock();
         if let Some(connection) = connections.get(&(peer, lane))
-            && connection.address == member.raft_address
+            && connection.address == *address
         {
             return Ok(connection.client.clone());
         }
-        let client = self.open(peer, &member.raft_address)?;
-        let connection = Connection { address: member.raft_address.clone(), client: client.clone() };
+        let client = self.open(peer, address)?;
+        let connection = Connection { address: address.clone(), client: client.clone() };
         connections.insert((peer, lane), connection);
         Ok(client)
     }
