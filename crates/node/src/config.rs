@@ -8,6 +8,7 @@ mod source;
 mod units;
 
 use std::{
+    collections::BTreeMap,
     fmt,
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -15,6 +16,8 @@ use std::{
     time::Duration,
 };
 
+use haltline_core::ids::NodeId;
+use haltline_pki::Endpoint;
 pub use keys::{KEYS, Key};
 pub use units::ByteSize;
 
@@ -159,6 +162,34 @@ impl FromStr for LogFormat {
     }
 }
 
+/// Where this node reaches particular peers, if not at the addresses that the membership has: behind an address
+/// translation, or through a proxy. Written `2=host:port, 3=host:port`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Routes(pub BTreeMap<NodeId, Endpoint>);
+
+impl fmt::Display for Routes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut separator = "";
+        self.0.iter().try_for_each(|(node, endpoint)| {
+            write!(f, "{separator}{node}={endpoint}")?;
+            separator = ", ";
+            Ok(())
+        })
+    }
+}
+
+impl FromStr for Routes {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let route = |part: &str| {
+            let (node, endpoint) = part.split_once('=').ok_or(())?;
+            Ok((NodeId(node.trim().parse().map_err(drop)?), endpoint.trim().parse().map_err(drop)?))
+        };
+        text.split(',').filter(|part| !part.trim().is_empty()).map(route).collect::<Result<_, ()>>().map(Self)
+    }
+}
+
 /// What a node runs with. See [`KEYS`] for what each field is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeConfig {
@@ -174,6 +205,8 @@ pub struct NodeConfig {
     pub listen_raft: SocketAddr,
     /// `listen.http`
     pub listen_http: SocketAddr,
+    /// `peers.routes`
+    pub routes: Routes,
     /// `http.beyond_loopback`
     pub http_beyond_loopback: bool,
     /// `timing.profile`

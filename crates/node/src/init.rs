@@ -24,7 +24,7 @@ use haltline_core::{
 use haltline_pki::{ClusterPki, Endpoint, NewNode, PersonIdentity, Validity};
 
 use crate::{
-    config::{ByteSize, LogFormat, NodeConfig, Profile},
+    config::{ByteSize, LogFormat, NodeConfig, Profile, Routes},
     error::NodeError,
     founding::{FirstAdmin, Founder, Founding},
 };
@@ -147,6 +147,7 @@ impl Planned<'_> {
             listen_api: self.listen_api,
             listen_raft: self.listen_raft,
             listen_http: self.spec.http_address,
+            routes: Routes::default(),
             http_beyond_loopback: !self.spec.http_address.ip().is_loopback(),
             profile,
             log_format: LogFormat::Auto,

@@ -133,6 +133,7 @@ impl Node {
             listener: sockets.raft,
             founders: founders(&founding),
             genesis: Some(founding.genesis()),
+            routes: config.routes.0.iter().map(|(node, to)| (*node, to.to_string())).collect(),
             timing: match config.profile {
                 Profile::Lan => Timing::LAN,
                 Profile::Wan => Timing::WAN,

@@ -49,6 +49,8 @@ keys! {
         |config| quoted(config.listen_raft);
     "listen.http", "IP:PORT for /healthz, /readyz and /metrics (plain HTTP)",
         |config| quoted(config.listen_http);
+    "peers.routes", "other ways to particular nodes, as `2=HOST:PORT, 3=HOST:PORT`; usually empty",
+        |config| quoted(&config.routes);
     "http.beyond_loopback", "whether listen.http may be reached from other machines, though it has no TLS",
         |config| config.http_beyond_loopback.to_string();
     "timing.profile", "lan: nodes a few ms apart; wan: up to about 200 ms",
@@ -81,6 +83,7 @@ pub(super) fn default_of(name: &str) -> Option<String> {
         "listen.api" => "0.0.0.0:7400".into(),
         "listen.raft" => "0.0.0.0:7401".into(),
         "listen.http" => "127.0.0.1:7402".into(),
+        "peers.routes" => String::new(),
         "http.beyond_loopback" => "false".into(),
         "timing.profile" => "lan".into(),
         "log.format" => "auto".into(),

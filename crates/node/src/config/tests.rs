@@ -27,9 +27,11 @@ fn only_the_data_directory_has_no_default() {
 #[test]
 fn what_is_printed_reads_back_as_the_same() {
     let text = "data_dir = \"/var/lib/haltline\"\n[timing]\nprofile = \"wan\"\n[limits]\nwatchers = 3\n\
+                [peers]\nroutes = \"2=10.0.0.2:1, 3=[::1]:2\"\n\
                 [snapshots]\nafter_bytes = \"1 GiB\"\n[shutdown]\ndrain_timeout = \"1m 30s\"";
     let config = load(text).unwrap();
     assert_eq!(load(&config.to_toml()).unwrap(), config);
+    assert_eq!(config.routes.0.len(), 2);
     assert!(config.to_toml().contains("(HALTLINE_LIMITS_WATCHERS)\nwatchers = 3"), "{}", config.to_toml());
 }
 
@@ -58,6 +60,7 @@ fn wrong_values_say_what_would_be_right() {
     assert!(wrong("[limits]\nwatchers = -1").contains("expected a number from 0 to"));
     assert!(wrong("[listen]\napi = \"localhost\"").contains("expected IP:PORT"));
     assert!(wrong("[timing]\nprofile = \"moon\"").contains("expected lan or wan"));
+    assert!(wrong("[peers]\nroutes = \"2:7401\"").contains("expected NODE=HOST:PORT"));
     assert!(wrong("x = [").contains("is no TOML"));
 }
 

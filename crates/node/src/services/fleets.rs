@@ -211,7 +211,7 @@ where
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use std::{collections::BTreeSet, ops::RangeBounds as _};
+    use std::collections::BTreeSet;
 
     use super::*;
 
@@ -219,7 +219,7 @@ mod tests {
         let paths = BTreeSet::from(["a", "a-b", "a/b", "a/b-c", "a/b/c", "a/b/d", "a/b0", "a/c", "b"]);
         let under = under.map(|path| path.parse().unwrap());
         let subtree = Subtree::new(under.as_ref(), after);
-        paths.into_iter().filter(|path| subtree.bounds().contains(*path)).collect()
+        paths.range::<str, _>(subtree.bounds()).copied().collect()
     }
 
     #[test]

@@ -1,0 +1,9 @@
+//! The API of a real node, driven by the generated client over real TLS.
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
+
+mod harness;
+mod people;
+mod refusals;
+mod resources;
+mod serving;
+mod streams;
