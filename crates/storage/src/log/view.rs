@@ -353,3 +353,69 @@ fn check_size(what: &'static str, bytes: usize, bytes_max: usize) -> Result<(), 
     }
     Err(StorageError::TooLarge { what, bytes: bytes as u64, bytes_max: bytes_max as u64 })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn append(view: &mut View, index: u64, bytes: usize) {
+        let record = Record { index: LogIndex(index), payload: Bytes::from(vec![7; bytes]) };
+        view.append(vec![record], Box::new(|_| ()));
+    }
+
+    fn written(index: u64, ticket: u64, bytes: usize) -> Written {
+        let place = Place::Written { segment: 1, offset: 4_096, length: bytes as u32 };
+        Written { placed: vec![(ticket, LogIndex(index), place)], opened: Vec::new() }
+    }
+
+    #[test]
+    fn a_mark_waits_for_the_records_given_before_it() {
+        let mut view = View::new(LOG_SYNC_BYTES_MAX, 0);
+        for index in 0..3 {
+            append(&mut view, index, LOG_SYNC_BYTES_MAX / 2);
+        }
+        view.save_committed(Bytes::from_static(b"2")).expect("open");
+        // A batch is bounded, so the mark must not go with the first.
+        for last in [false, false, true] {
+            let (batch, mark) = view.take_batch();
+            assert_eq!((batch.len(), mark.is_some()), (1, last));
+        }
+        assert_eq!(view.take_batch().1, None, "once");
+        assert_eq!(view.queued_bytes(), 0);
+    }
+
+    #[test]
+    fn what_is_not_written_stays_in_memory() {
+        let mut view = View::new(1_000, 100);
+        append(&mut view, 5, 90);
+        append(&mut view, 6, 90);
+        view.settle(&written(6, 2, 90));
+        assert_eq!(view.cache.len(), 2, "the older one can be read from nowhere else");
+        view.settle(&written(5, 1, 90));
+        assert_eq!((view.cache.len(), view.cache_bytes), (1, 90));
+    }
+
+    #[test]
+    fn a_place_belongs_to_the_append_that_asked() {
+        let mut view = View::new(1_000, 100);
+        append(&mut view, 5, 10);
+        view.truncate_from(LogIndex(5)).expect("open");
+        append(&mut view, 5, 10);
+        view.settle(&written(5, 1, 10));
+        assert_eq!(view.positions.get(LogIndex(5)), Some(Place::Pending(2)), "still the second append's");
+        view.settle(&written(5, 2, 10));
+        assert!(matches!(view.positions.get(LogIndex(5)), Some(Place::Written { .. })));
+    }
+
+    #[test]
+    fn truncation_and_purge_keep_the_cache_in_step() {
+        let mut view = View::new(1_000, 1_000_000);
+        (0..6).for_each(|index| append(&mut view, index, 10));
+        view.truncate_from(LogIndex(4)).expect("open");
+        view.purge(Purged { index: LogIndex(1), mark: Bytes::new() }).expect("open");
+        assert_eq!((view.cache.len(), view.cache_bytes), (2, 20));
+        view.purge(Purged { index: LogIndex(9), mark: Bytes::new() }).expect("open");
+        assert_eq!((view.cache.len(), view.cache_bytes), (0, 0));
+        assert_eq!(view.bounds().next(), Some(LogIndex(10)));
+    }
+}

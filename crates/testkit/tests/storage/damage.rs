@@ -214,6 +214,35 @@ fn a_shortened_segment_is_found() {
 }
 
 #[test]
+fn what_was_cut_off_never_comes_back() {
+    // A record is one sector: a cut can take the first of a batch and leave those behind it.
+    let sector = 512 - 32;
+    let mut cut_off = 0;
+    for seed in 0..300 {
+        let disk = FaultDisk::new(seed);
+        let log = open(&disk).unwrap();
+        let lost = |index| Record { index: LogIndex(index), payload: Bytes::from(vec![0xaa; sector]) };
+        log.append((0..4).map(lost).collect(), Box::new(|_| ()));
+        // The write, then the cut in the middle of its sync.
+        disk.arm(1, Fault::PowerCut);
+        assert!(log.flush().is_err());
+        drop(log);
+        disk.restore_power();
+        let log = open(&disk).unwrap();
+        let kept = indices(&log).len() as u64;
+        let behind = log.recovery().cut.as_ref().map_or(0, |cut| cut.records);
+        cut_off += behind;
+        // Fills the gap exactly: what lay behind it would be next.
+        append_bytes(&log, kept, sector).unwrap();
+        disk.kill_process();
+        drop(log);
+        disk.restore_power();
+        assert_eq!(indices(&open(&disk).unwrap()), (0..=kept).collect::<Vec<_>>(), "seed {seed}");
+    }
+    assert!(cut_off > 0, "some cut left records behind a gap");
+}
+
+#[test]
 fn a_failed_sync_is_final_and_what_it_lost_is_written_again() {
     let disk = killed_log(2);
     let log = open(&disk).unwrap();
