@@ -103,10 +103,11 @@ async fn one_round(cluster: &mut HaltlineCluster) -> Result<Duration, Failure> {
 
     cluster.cluster.start(leader).map_err(Failure::local("start the killed node again"))?;
     let new_leader = cluster.leader().await;
-    let status = cluster.admin.status(new_leader).await.map_err(|error| Failure::Call {
-        system: haltline::SYSTEM,
-        reason: error.to_string(),
-    })?;
+    let status = cluster
+        .admin
+        .status(new_leader)
+        .await
+        .map_err(|error| Failure::Call { system: haltline::SYSTEM, reason: error.to_string() })?;
     cluster.cluster.wait_until_equal(&cluster.admin, status.applied_index).await;
     Ok(outage)
 }

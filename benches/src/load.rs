@@ -258,8 +258,7 @@ mod tests {
         }
     }
 
-    const SHORT: Window =
-        Window { warm_up: Duration::from_millis(20), measured: Duration::from_millis(200) };
+    const SHORT: Window = Window { warm_up: Duration::from_millis(20), measured: Duration::from_millis(200) };
 
     #[tokio::test]
     async fn the_closed_loop_keeps_just_so_many_calls_in_flight() {

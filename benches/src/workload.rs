@@ -3,12 +3,6 @@
 //! Haltline gets `AgentUpdate` commands, which give one of [`KEYS`] registered agents new labels; its encoding in the log
 //! is [`PAYLOAD_BYTES`] long. etcd gets puts of as many bytes, key and value together, over as many keys.
 
-use haltline_core::{
-    command::{AgentUpdate, Command},
-    path::AgentPath,
-    text::{Labels, TextError},
-};
-
 /// Bytes of one operation: the command's encoding, or key and value.
 pub(crate) const PAYLOAD_BYTES: usize = 128;
 /// Agents, or keys, that are written to in turn.
@@ -28,16 +22,7 @@ pub(crate) fn agent_path(number: u64) -> String {
 
 /// The labels that it gets, which differ from one operation to the next.
 pub(crate) fn labels(number: u64) -> [(&'static str, String); 2] {
-    [("build", format!("{number:020}")), ("notes", "n".repeat(FILLER_BYTES))]
-}
-
-/// The operation of this number as a command.
-pub(crate) fn command(number: u64) -> Result<Command, TextError> {
-    Ok(Command::AgentUpdate(AgentUpdate {
-        path: agent_path(number).parse::<AgentPath>().expect("the pattern is a path"),
-        labels: Labels::from_pairs(labels(number))?,
-        expected_version: None,
-    }))
+    [("build", format!("{number:034}")), ("notes", "n".repeat(FILLER_BYTES))]
 }
 
 /// The operation of this number as a key and a value.
@@ -51,14 +36,27 @@ pub(crate) fn key_and_value(number: u64) -> (Vec<u8>, Vec<u8>) {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use haltline_core::{
+        command::{AgentUpdate, Command},
+        text::Labels,
+    };
+
     use super::*;
+
+    fn command(number: u64) -> Command {
+        Command::AgentUpdate(AgentUpdate {
+            path: agent_path(number).parse().unwrap(),
+            labels: Labels::from_pairs(labels(number)).unwrap(),
+            expected_version: None,
+        })
+    }
 
     #[test]
     fn every_operation_has_the_same_size_for_both_systems() {
         for number in [0, 1, 9_999, 10_000, 123_456_789] {
             let (key, value) = key_and_value(number);
             assert_eq!(key.len() + value.len(), PAYLOAD_BYTES);
-            let encoded = postcard::to_stdvec(&command(number).unwrap()).unwrap();
+            let encoded = postcard::to_stdvec(&command(number)).unwrap();
             assert_eq!(encoded.len(), PAYLOAD_BYTES);
         }
     }

@@ -57,16 +57,8 @@ impl Results {
 
     /// For people.
     pub(super) fn table(&self) -> String {
-        let heading = [
-            "system",
-            "load",
-            "entry",
-            "ops/s",
-            "p50 ms",
-            "p99 ms",
-            "server CPU µs/op",
-            "client CPU µs/op",
-        ];
+        let heading =
+            ["system", "load", "entry", "ops/s", "p50 ms", "p99 ms", "server CPU µs/op", "client CPU µs/op"];
         let mut rows = vec![heading.map(str::to_owned).to_vec()];
         for cell in &self.0 {
             let Some(figures) = cell.figures() else { continue };

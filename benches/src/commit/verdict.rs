@@ -15,7 +15,8 @@ const CPU_RATIO_MAX: f64 = 0.25;
 
 /// Each part of the target, what was seen, and whether it holds. Parts that weren't measured are left out.
 pub(super) fn table(results: &Results) -> String {
-    let mut rows = vec![["P4 against etcd with TLS", "target", "seen", "verdict"].map(str::to_owned).to_vec()];
+    let mut rows =
+        vec![["P4 against etcd with TLS", "target", "seen", "verdict"].map(str::to_owned).to_vec()];
     let mut add = |what: &str, target: String, seen: f64, holds: bool| {
         let verdict = if holds { "holds" } else { "FALLS SHORT" };
         rows.push(vec![what.into(), target, report::number(seen), verdict.into()]);

@@ -67,10 +67,7 @@ impl Certificates {
 }
 
 /// A certificate for loopback that serves at both ends of a connection.
-fn issue(
-    root: &CertifiedIssuer<'_, KeyPair>,
-    name: &str,
-) -> Result<(rcgen::Certificate, KeyPair), Failure> {
+fn issue(root: &CertifiedIssuer<'_, KeyPair>, name: &str) -> Result<(rcgen::Certificate, KeyPair), Failure> {
     let key = KeyPair::generate().map_err(failure)?;
     let mut params = CertificateParams::new(["127.0.0.1".to_owned()]).map_err(failure)?;
     params.distinguished_name.push(DnType::CommonName, name);

@@ -10,7 +10,9 @@ use tonic::transport::{Channel, Endpoint, Uri};
 
 use super::{
     SYSTEM,
-    api::{PutRequest, StatusRequest, StatusResponse, kv_client::KvClient, maintenance_client::MaintenanceClient},
+    api::{
+        PutRequest, StatusRequest, StatusResponse, kv_client::KvClient, maintenance_client::MaintenanceClient,
+    },
 };
 use crate::{failure::Failure, load::Target, workload};
 

@@ -163,7 +163,6 @@ fn spawn(
 fn free_ports(number: usize) -> Result<Vec<u16>, Failure> {
     let bind = |_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
     let listeners: Result<Vec<TcpListener>, _> = (0..number).map(bind).collect();
-    let ports =
-        listeners.and_then(|all| all.iter().map(|one| Ok(one.local_addr()?.port())).collect());
+    let ports = listeners.and_then(|all| all.iter().map(|one| Ok(one.local_addr()?.port())).collect());
     ports.map_err(Failure::local("find free ports"))
 }

@@ -96,10 +96,7 @@ impl HaltlineCluster {
     }
 
     async fn connect(&self, node: usize) -> Result<Channel, Failure> {
-        self.dialer
-            .connect(&self.cluster.nodes[node].endpoint())
-            .await
-            .map_err(|error| tls_failure(&error))
+        self.dialer.connect(&self.cluster.nodes[node].endpoint()).await.map_err(|error| tls_failure(&error))
     }
 
     async fn execute(&self, node: usize, command: Command) -> Result<(), Failure> {
