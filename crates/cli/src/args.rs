@@ -61,6 +61,7 @@ pub struct Global {
         short,
         long,
         global = true,
+        env = "HALTLINE_OUTPUT",
         value_enum,
         default_value_t,
         value_name = "FORMAT",
@@ -164,23 +165,36 @@ pub struct InitArgs {
     /// Where to create it; the directory must be empty or absent
     #[arg(long, default_value = "haltline", value_name = "DIR")]
     pub dir: PathBuf,
-    /// A node as HOST, in the order of their numbers; repeat it for each [default: three on this machine]
+    /// The host of a node, in the order of their numbers; repeat it for each [default: three on this machine]
     #[arg(long = "node", value_name = "HOST")]
     pub nodes: Vec<String>,
-    /// The first node's API port; on one machine the next nodes take the ports that follow
-    #[arg(long, default_value_t = 7800, value_name = "PORT")]
+    /// The first node's API port; Raft takes the next one, health and metrics the one after; each node begins 10 higher
+    #[arg(long, default_value_t = 7400, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1024..=65_000))]
     pub port: u16,
+    /// How far apart the nodes are: lan (a few milliseconds) or wan (up to about 200)
+    #[arg(long, value_enum, default_value_t, value_name = "PROFILE")]
+    pub profile: Distance,
     /// Name of the first admin
     #[arg(long, default_value = "admin", value_name = "NAME")]
     pub admin: haltline_core::ids::PersonId,
 }
 
+/// How far apart nodes are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum Distance {
+    /// One region, a few milliseconds apart
+    #[default]
+    Lan,
+    /// Several regions, up to about 200 milliseconds apart
+    Wan,
+}
+
 /// See [`Command::Node`].
 #[derive(Debug, Args)]
 pub struct NodeArgs {
-    /// The node's configuration
+    /// The node's configuration; every key is also an environment variable, which wins
     #[arg(long, env = "HALTLINE_CONFIG", value_name = "FILE")]
-    pub config: PathBuf,
+    pub config: Option<PathBuf>,
     /// Print the configuration in effect, with every default, and end
     #[arg(long)]
     pub print_config: bool,

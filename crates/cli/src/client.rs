@@ -1,0 +1,281 @@
+//! The calling side: which nodes to ask, in whose name, and how long to keep trying.
+//!
+//! Every node takes every call, so a call goes to one node after another until one answers. A command keeps its request id
+//! through all of that: whether or not an earlier attempt got through, it is carried out once.
+
+mod attempt;
+mod paging;
+mod submit;
+mod unary;
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use haltline_core::ids::{ClusterId, Incarnation, NodeId};
+use haltline_core::time::{ClusterTime, Millis};
+use haltline_pki::{CertificateAlone, ClientTls, Dialer, Endpoint, PersonIdentity};
+use haltline_wire::v1::{self, cluster_service_client::ClusterServiceClient};
+use tokio::time::{Instant, timeout};
+use tonic::{Response, Status, transport::Channel};
+
+use crate::{args::Global, exit::Exit, failure::Failure, output::progress::Progress};
+use attempt::{Attempt, Attempts};
+pub(crate) use paging::{Paged, all_pages};
+pub(crate) use submit::Signing;
+
+/// How long one node may take before the next one is asked.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(3);
+/// The first pause after all nodes were asked in vain; it doubles each time.
+const PAUSE_FIRST: Duration = Duration::from_millis(50);
+/// The longest pause.
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+/// Bytes of one answer: a page of fleets with the longest lists stays under it.
+pub(crate) const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Where a person's identity is unless they say otherwise.
+pub(crate) fn default_identity() -> PathBuf {
+    let home = std::env::var_os("HOME").map(|home| Path::new(&home).join(".config"));
+    let base = std::env::var_os("XDG_CONFIG_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
+    base.or(home).unwrap_or_default().join("haltline")
+}
+
+/// The directory that a person's identity is read from, or made in.
+pub(crate) fn identity_directory(global: &Global) -> PathBuf {
+    global.identity.clone().unwrap_or_else(default_identity)
+}
+
+/// What a client must know of a cluster to make commands.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ClusterFacts {
+    /// The cluster, by the trust bundle: no node can make a person sign for another one.
+    pub(crate) id: ClusterId,
+    /// Its incarnation.
+    pub(crate) incarnation: Incarnation,
+    /// A node's estimate, never ahead of the leader's.
+    pub(crate) now: ClusterTime,
+}
+
+/// One node to call.
+#[derive(Debug, Clone)]
+struct Node {
+    endpoint: Endpoint,
+    channel: Channel,
+}
+
+/// Calls a cluster in one person's name. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Client {
+    identity: Arc<PersonIdentity>,
+    dialer: Dialer,
+    nodes: Vec<Node>,
+    /// The node that answered last.
+    preferred: Arc<AtomicUsize>,
+    patience: Duration,
+    approval_window: Millis,
+}
+
+impl Client {
+    /// A client as the command line says.
+    ///
+    /// # Errors
+    /// No identity, or one that can't be used.
+    pub(crate) fn open(global: &Global) -> Result<Self, Failure> {
+        let directory = identity_directory(global);
+        if !directory.is_dir() {
+            let message = format!("there is no identity in {}", directory.display());
+            return Err(Failure::new(Exit::Usage, "NO_IDENTITY", message).hint(
+                "name one with --identity DIR or HALTLINE_IDENTITY; `haltline init` makes the first admin's, \
+                 `haltline operator request NAME` makes yours",
+            ));
+        }
+        let identity = PersonIdentity::load(&directory).map_err(Failure::from)?;
+        let endpoints =
+            if global.endpoints.is_empty() { identity.endpoints().to_vec() } else { global.endpoints.clone() };
+        Self::new(identity, endpoints, global.timeout, global.approval_window)
+    }
+
+    /// A client that calls these endpoints.
+    ///
+    /// # Errors
+    /// No endpoint, or an identity that can't be used.
+    pub(crate) fn new(
+        identity: PersonIdentity,
+        endpoints: Vec<Endpoint>,
+        patience: Duration,
+        approval_window: Duration,
+    ) -> Result<Self, Failure> {
+        if endpoints.is_empty() {
+            return Err(Failure::usage("no node to call: the identity names none")
+                .hint("add --endpoint HOST:PORT, or set HALTLINE_ENDPOINTS"));
+        }
+        let tls = ClientTls::new(identity.tls(), identity.bundle(), Arc::new(CertificateAlone))?;
+        let dialer = Dialer::new(tls);
+        let nodes = endpoints.into_iter().map(|endpoint| node(&dialer, endpoint)).collect::<Result<_, _>>()?;
+        Ok(Self {
+            identity: Arc::new(identity),
+            dialer,
+            nodes,
+            preferred: Arc::default(),
+            patience,
+            approval_window: Millis(u64::try_from(approval_window.as_millis()).unwrap_or(u64::MAX)),
+        })
+    }
+
+    /// Whose name it calls in.
+    pub(crate) fn identity(&self) -> &PersonIdentity {
+        &self.identity
+    }
+
+    /// The endpoints it calls.
+    pub(crate) fn endpoints(&self) -> impl Iterator<Item = &Endpoint> {
+        self.nodes.iter().map(|node| &node.endpoint)
+    }
+
+    /// A client of the same person for one node alone.
+    ///
+    /// # Errors
+    /// An endpoint that can't be called.
+    pub(crate) fn only(&self, endpoint: Endpoint, patience: Duration) -> Result<Self, Failure> {
+        let nodes = vec![node(&self.dialer, endpoint)?];
+        Ok(Self { nodes, patience, preferred: Arc::default(), ..self.clone() })
+    }
+
+    /// A channel to the node that answered last.
+    pub(crate) fn channel(&self) -> Channel {
+        self.nodes[self.preferred.load(Ordering::Relaxed) % self.nodes.len()].channel.clone()
+    }
+
+    /// Makes the next node the one to ask first.
+    pub(crate) fn prefer_next(&self) {
+        self.preferred.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Asks one node after another until one answers.
+    ///
+    /// # Errors
+    /// A refusal, or nobody answered in time.
+    pub(crate) async fn call<T, F, R>(&self, purpose: &str, call: F) -> Result<T, Failure>
+    where
+        F: Fn(Channel) -> R,
+        R: Future<Output = Result<Response<T>, Status>>,
+    {
+        let deadline = Instant::now() + self.patience;
+        let mut progress = Progress::begin();
+        let mut attempts = Attempts::default();
+        let mut pause = PAUSE_FIRST;
+        loop {
+            let first = self.preferred.load(Ordering::Relaxed);
+            for offset in 0..self.nodes.len() {
+                let position = (first + offset) % self.nodes.len();
+                let node = &self.nodes[position];
+                let attempt = within(deadline, &mut progress, purpose, call(node.channel.clone())).await;
+                match attempt {
+                    Attempt::Answered(answer) => {
+                        self.preferred.store(position, Ordering::Relaxed);
+                        return Ok(answer.into_inner());
+                    }
+                    Attempt::Refused(refusal) => return Err(Failure::refused(&refusal)),
+                    Attempt::InVain(failure) => attempts.add(&node.endpoint, failure),
+                }
+                if Instant::now() >= deadline {
+                    return Err(attempts.timed_out(purpose, self.patience));
+                }
+            }
+            if attempts.are_hopeless(self.nodes.len()) {
+                return Err(attempts.hopeless());
+            }
+            let wait = attempts.wanted_pause().unwrap_or(pause).min(PAUSE_MAX);
+            tokio::time::sleep_until(deadline.min(Instant::now() + jittered(wait))).await;
+            pause = (pause * 2).min(PAUSE_MAX);
+        }
+    }
+
+    /// The cluster as a node knows it.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub(crate) async fn cluster(&self) -> Result<v1::Cluster, Failure> {
+        self.call("asking for the cluster", |channel| async move {
+            ClusterServiceClient::new(channel).get_cluster(v1::GetClusterRequest {}).await
+        })
+        .await
+    }
+
+    /// What commands need.
+    ///
+    /// # Errors
+    /// As [`Client::call`], or the nodes are of another cluster.
+    pub(crate) async fn facts(&self) -> Result<ClusterFacts, Failure> {
+        self.facts_of(&self.cluster().await?)
+    }
+
+    /// What commands need, from what a node said.
+    ///
+    /// # Errors
+    /// The node is of another cluster than the identity.
+    pub(crate) fn facts_of(&self, cluster: &v1::Cluster) -> Result<ClusterFacts, Failure> {
+        let id = self.identity.bundle().cluster();
+        if cluster.cluster_id != id.0 {
+            let got = crate::output::value::hex(&cluster.cluster_id);
+            return Err(Failure::protocol(format!("the node says it is of cluster {got}, not {id}")));
+        }
+        let incarnation = Incarnation(cluster.incarnation);
+        Ok(ClusterFacts { id, incarnation, now: ClusterTime(cluster.cluster_time_ms) })
+    }
+
+    /// Every node known: those of the cluster's list, and those that were named for calling.
+    pub(crate) fn all_endpoints(&self, cluster: &v1::Cluster) -> Vec<Endpoint> {
+        let listed = cluster.nodes.iter().filter_map(|node| {
+            node.api_address.parse::<Endpoint>().ok().map(|endpoint| endpoint.expecting(NodeId(node.id)))
+        });
+        let mut all: Vec<Endpoint> = listed.collect();
+        for endpoint in self.endpoints() {
+            if !all.iter().any(|known| known.to_string() == endpoint.to_string()) {
+                all.push(endpoint.clone());
+            }
+        }
+        all
+    }
+}
+
+fn node(dialer: &Dialer, endpoint: Endpoint) -> Result<Node, Failure> {
+    let channel = dialer
+        .connect_lazy(&endpoint)
+        .map_err(|failure| Failure::usage(format!("--endpoint {endpoint}: {failure}")))?;
+    Ok(Node { endpoint, channel })
+}
+
+/// Waits for one attempt, showing what is being waited for.
+async fn within<T>(
+    deadline: Instant,
+    progress: &mut Progress,
+    purpose: &str,
+    call: impl Future<Output = Result<Response<T>, Status>>,
+) -> Attempt<T> {
+    let limit = deadline.saturating_duration_since(Instant::now()).min(ATTEMPT_TIMEOUT);
+    let mut attempt = std::pin::pin!(timeout(limit, call));
+    let mut tick = tokio::time::interval(Duration::from_millis(250));
+    loop {
+        tokio::select! {
+            result = &mut attempt => return match result {
+                Ok(result) => Attempt::of(result),
+                Err(_) => Attempt::silent(limit),
+            },
+            _ = tick.tick() => progress.tell(purpose),
+        }
+    }
+}
+
+/// Half to all of a pause, so that many clients don't come back at once.
+fn jittered(pause: Duration) -> Duration {
+    let mut byte = [0];
+    // Without randomness the pause is merely the same for everybody.
+    let share = if getrandom::fill(&mut byte).is_ok() { u32::from(byte[0]) } else { 255 };
+    pause / 2 + pause / 2 * share / 255
+}

@@ -1,0 +1,293 @@
+//! What came of a command: a sentence for people, the same for programs, and the exit code.
+
+use haltline_core::{
+    ids::{ApprovalId, KillId},
+    time::{ClusterTime, Millis},
+};
+use haltline_wire::{
+    refusal::Refusal,
+    v1::{self, command_reply::Outcome},
+};
+use serde_json::{Value, json};
+
+use super::resource;
+use crate::{
+    exit::Exit,
+    failure::Failure,
+    output::{
+        Render,
+        page::{Page, counted},
+        table::Tone,
+        times,
+    },
+};
+
+/// A command that was decided and not refused.
+#[derive(Debug, Clone)]
+pub(crate) struct Done {
+    stamp: v1::Stamp,
+    outcome: Outcome,
+    /// The approval that carried it out, if it waited for one.
+    approved_by: Option<ApprovalId>,
+}
+
+impl Done {
+    /// Reads a reply.
+    ///
+    /// # Errors
+    /// The command was refused after all, or the reply says nothing.
+    pub(crate) fn read(reply: v1::CommandReply) -> Result<Self, Failure> {
+        let stamp = reply.stamp.unwrap_or_default();
+        match reply.outcome {
+            None => Err(Failure::protocol("a node's reply has no outcome that this version knows")),
+            Some(Outcome::Refusal(refusal)) => Err(Failure::refused(&Refusal::from_message(refusal))),
+            Some(Outcome::Executed(executed)) => {
+                let approval = ApprovalId(executed.approval);
+                let inner = executed.outcome.map_or_else(v1::CommandReply::default, |inner| *inner);
+                match Self::read(inner) {
+                    Ok(done) => Ok(Self { stamp, approved_by: Some(approval), ..done }),
+                    Err(failure) => {
+                        let message =
+                            format!("{approval} was signed by all, and then refused: {}", failure.message);
+                        Err(Failure { message, ..failure })
+                    }
+                }
+            }
+            Some(outcome) => Ok(Self { stamp, outcome, approved_by: None }),
+        }
+    }
+
+    /// How the process ends.
+    pub(crate) const fn exit(&self) -> Exit {
+        match self.outcome {
+            Outcome::Pending(_) => Exit::Pending,
+            _ => Exit::Done,
+        }
+    }
+
+    /// The kill that was placed.
+    pub(crate) const fn kill(&self) -> Option<KillId> {
+        match &self.outcome {
+            Outcome::Killed(killed) => Some(KillId(killed.kill)),
+            _ => None,
+        }
+    }
+
+    /// What the command waits for.
+    pub(crate) const fn pending(&self) -> Option<&v1::Pending> {
+        match &self.outcome {
+            Outcome::Pending(pending) => Some(pending),
+            _ => None,
+        }
+    }
+
+    /// Whether enrolling this person ended bootstrap.
+    pub(crate) const fn ended_bootstrap(&self) -> bool {
+        matches!(&self.outcome, Outcome::PersonStored(stored) if stored.ended_bootstrap)
+    }
+
+    /// Where in the log it was decided.
+    pub(crate) const fn index(&self) -> u64 {
+        self.stamp.index
+    }
+
+    fn sentence(&self) -> String {
+        let index = self.stamp.index;
+        match &self.outcome {
+            Outcome::Stored(stored) => {
+                let what = if stored.is_agent { "agent" } else { "fleet" };
+                format!("Stored {what} {} at version {} (log index {index}).", stored.path, stored.version)
+            }
+            Outcome::Deleted(deleted) => format!("Deleted {} (log index {index}).", deleted.name),
+            Outcome::PersonStored(stored) => format!("Enrolled {} (log index {index}).", stored.name),
+            Outcome::Killed(killed) => {
+                let selector = resource::selector_text(killed.selector.as_ref());
+                format!("Placed {}: it stops {selector} (log index {}).", KillId(killed.kill), killed.index)
+            }
+            Outcome::Resumed(resumed) => format!("Lifted {} (log index {index}).", KillId(resumed.kill)),
+            Outcome::Pending(pending) => {
+                let missing = u64::from(pending.needed.saturating_sub(pending.signed));
+                format!("Nothing has changed yet: this waits for {} more.", counted(missing, "person"))
+            }
+            Outcome::Withdrawn(withdrawn) => {
+                format!("Withdrew {} (log index {index}).", ApprovalId(withdrawn.approval))
+            }
+            Outcome::Revoked(revoked) => {
+                let kept = ClusterTime(revoked.ends_ms).since(ClusterTime(self.stamp.cluster_time_ms));
+                format!(
+                    "Revoked (log index {index}). Kept for {}, until nothing it could hit is valid.",
+                    times::length(kept)
+                )
+            }
+            Outcome::PolicyStored(_) => format!("Stored the policy (log index {index})."),
+            // `read` leaves neither.
+            Outcome::Executed(_) | Outcome::Refusal(_) => String::new(),
+        }
+    }
+
+    fn details(&self) -> Value {
+        match &self.outcome {
+            Outcome::Stored(stored) => json!({
+                "outcome": "stored",
+                "kind": if stored.is_agent { "agent" } else { "fleet" },
+                "path": stored.path,
+                "version": stored.version,
+            }),
+            Outcome::Deleted(deleted) => json!({ "outcome": "deleted", "name": deleted.name }),
+            Outcome::PersonStored(stored) => json!({
+                "outcome": "person_stored",
+                "name": stored.name,
+                "ended_bootstrap": stored.ended_bootstrap,
+            }),
+            Outcome::Killed(killed) => json!({
+                "outcome": "killed",
+                "kill": KillId(killed.kill).to_string(),
+                "selector": resource::selector_text(killed.selector.as_ref()),
+                "adjusted": adjusted_name(killed.adjusted()),
+            }),
+            Outcome::Resumed(resumed) => json!({ "outcome": "resumed", "kill": KillId(resumed.kill).to_string() }),
+            Outcome::Pending(pending) => json!({
+                "outcome": "pending",
+                "approval": ApprovalId(pending.approval).to_string(),
+                "needed": pending.needed,
+                "signed": pending.signed,
+                "deadline_cluster_time_ms": pending.deadline_ms,
+            }),
+            Outcome::Withdrawn(withdrawn) => json!({
+                "outcome": "withdrawn",
+                "approval": ApprovalId(withdrawn.approval).to_string(),
+            }),
+            Outcome::Revoked(revoked) => {
+                json!({ "outcome": "revoked", "ends_cluster_time_ms": revoked.ends_ms })
+            }
+            Outcome::PolicyStored(_) => json!({ "outcome": "policy_stored" }),
+            Outcome::Executed(_) | Outcome::Refusal(_) => json!({}),
+        }
+    }
+}
+
+/// Why a kill stops something else than what was asked for, for people.
+pub(super) const fn adjusted_words(adjusted: v1::killed::Adjusted) -> Option<&'static str> {
+    match adjusted {
+        v1::killed::Adjusted::Unspecified => None,
+        v1::killed::Adjusted::NarrowedToCallersPath => {
+            Some("It was narrowed to the part of the tree in which you may stop things.")
+        }
+        v1::killed::Adjusted::WidenedAtTheBound => {
+            Some("The table of kills is full, so it was widened to the whole fleet rather than refused.")
+        }
+        v1::killed::Adjusted::AlreadyInForce => Some("The same kill was in force already."),
+    }
+}
+
+/// The same for programs.
+pub(super) const fn adjusted_name(adjusted: v1::killed::Adjusted) -> Option<&'static str> {
+    match adjusted {
+        v1::killed::Adjusted::Unspecified => None,
+        v1::killed::Adjusted::NarrowedToCallersPath => Some("narrowed_to_callers_path"),
+        v1::killed::Adjusted::WidenedAtTheBound => Some("widened_at_the_bound"),
+        v1::killed::Adjusted::AlreadyInForce => Some("already_in_force"),
+    }
+}
+
+impl Render for Done {
+    fn page(&self, page: &mut Page) {
+        match &self.outcome {
+            Outcome::Pending(pending) => {
+                let approval = ApprovalId(pending.approval);
+                let left = ClusterTime(pending.deadline_ms).since(ClusterTime(self.stamp.cluster_time_ms));
+                page.toned(self.sentence(), Tone::Warn);
+                page.line(format!("Another person goes on with: haltline approve {approval}"));
+                if left > Millis(0) {
+                    page.line(format!("It lapses in {}.", times::length(left)));
+                }
+            }
+            Outcome::Killed(killed) => {
+                page.toned(self.sentence(), Tone::Good);
+                if let Some(words) = adjusted_words(killed.adjusted()) {
+                    page.toned(words, Tone::Warn);
+                }
+            }
+            Outcome::PersonStored(stored) if stored.ended_bootstrap => {
+                page.toned(self.sentence(), Tone::Good);
+                page.line("Bootstrap is over: whatever widens takes two people from now on.");
+            }
+            _ => page.toned(self.sentence(), Tone::Good),
+        }
+        if let Some(approval) = self.approved_by {
+            page.line(format!("It had waited as {approval}."));
+        }
+    }
+
+    fn value(&self) -> Value {
+        let mut value = self.details();
+        value["stamp"] = resource::stamp_value(Some(&self.stamp));
+        if let Some(approval) = self.approved_by {
+            value["approval"] = Value::from(approval.to_string());
+        }
+        value
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        args::Format,
+        output::{Screen, style::Style},
+    };
+
+    fn screen(format: Format) -> Screen {
+        Screen { format, width: 80, style: Style::plain(), error_style: Style::plain() }
+    }
+
+    fn reply(outcome: Outcome) -> v1::CommandReply {
+        let stamp = v1::Stamp { index: 42, cluster_time_ms: 1_000, wall_time_ms: 1_700_000_000_000 };
+        v1::CommandReply { sequence: 0, stamp: Some(stamp), outcome: Some(outcome) }
+    }
+
+    fn pending() -> Outcome {
+        Outcome::Pending(v1::Pending { approval: 3, needed: 2, signed: 1, deadline_ms: 3_601_000 })
+    }
+
+    #[test]
+    fn a_waiting_command_says_who_goes_on_and_how() {
+        let done = Done::read(reply(pending())).expect("an outcome");
+        assert_eq!(done.exit(), Exit::Pending);
+        insta::assert_snapshot!(screen(Format::Table).rendered(&done), @"");
+        insta::assert_snapshot!(screen(Format::Yaml).rendered(&done), @"");
+    }
+
+    #[test]
+    fn a_kill_says_what_it_stops_and_how_that_differs() {
+        let selector = v1::Selector { fleet: "acme/finance".into(), ..v1::Selector::default() };
+        let killed = v1::Killed {
+            kill: 7,
+            index: 41,
+            selector: Some(selector),
+            adjusted: v1::killed::Adjusted::NarrowedToCallersPath.into(),
+        };
+        let done = Done::read(reply(Outcome::Killed(killed))).expect("an outcome");
+        assert_eq!((done.exit(), done.kill()), (Exit::Done, Some(KillId(7))));
+        insta::assert_snapshot!(screen(Format::Table).rendered(&done), @"");
+    }
+
+    #[test]
+    fn an_approval_shows_what_it_carried_out() {
+        let inner = reply(Outcome::Resumed(v1::Resumed { kill: 7 }));
+        let executed = v1::Executed { approval: 3, outcome: Some(Box::new(inner)) };
+        let done = Done::read(reply(Outcome::Executed(Box::new(executed)))).expect("an outcome");
+        insta::assert_snapshot!(screen(Format::Table).rendered(&done), @"");
+    }
+
+    #[test]
+    fn an_approved_command_that_is_refused_after_all_is_a_failure() {
+        let refusal = Refusal::new(tonic::Code::NotFound, "UNKNOWN_KILL", "there is no kill-7 in force");
+        let inner = reply(Outcome::Refusal(refusal.to_message()));
+        let executed = v1::Executed { approval: 3, outcome: Some(Box::new(inner)) };
+        let failure = Done::read(reply(Outcome::Executed(Box::new(executed)))).expect_err("refused");
+        assert_eq!((failure.exit, failure.reason.as_str()), (Exit::Refused, "UNKNOWN_KILL"));
+        insta::assert_snapshot!(failure.message, @"");
+        assert!(Done::read(v1::CommandReply::default()).is_err());
+    }
+}
