@@ -209,10 +209,10 @@ fn understood(address: &str) -> Result<(Endpoint, String, SocketAddr), NodeError
         }
         return Ok((endpoint, socket.ip().to_string(), socket));
     }
-    let (host, port) = text.rsplit_once(':').unwrap_or((&text, ""));
+    let (host, port) = text.rsplit_once(':').unwrap_or((text.as_str(), ""));
     let port = port.parse().map_err(|_| NodeError::BadInit(format!("`{address}` has no port")))?;
     let everywhere = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port);
-    Ok((endpoint.clone(), host.to_owned(), everywhere))
+    Ok((endpoint, host.to_owned(), everywhere))
 }
 
 fn founding(

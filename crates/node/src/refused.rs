@@ -103,7 +103,7 @@ impl Refused {
             Self::Propose(error) => of_propose(error, &refusal),
             Self::Barrier(error) => of_barrier(error, &refusal),
             Self::Feed(FeedError::FellBehind { oldest, .. }) => refusal(Code::OutOfRange, "EVENTS_NOT_HELD")
-                .with("oldest_index", oldest)
+                .with("oldest_index", oldest.to_string())
                 .blaming("from_index"),
             Self::Feed(FeedError::Stopping) | Self::Stopping => stopping(&refusal),
             Self::TooManyWatchers { .. } => refusal(Code::ResourceExhausted, "TOO_MANY_WATCHERS"),
@@ -158,7 +158,8 @@ pub(crate) fn of_transport(status: &Status) -> Refusal {
         Code::OutOfRange if words.contains("message length too large") => {
             let limit = haltline_core::limits::API_REQUEST_BYTES_MAX;
             let message = format!("the message is too large; at most {limit} bytes are read");
-            Refusal::new(Code::ResourceExhausted, "MESSAGE_TOO_LARGE", message).with("max_bytes", limit)
+            Refusal::new(Code::ResourceExhausted, "MESSAGE_TOO_LARGE", message)
+                .with("max_bytes", limit.to_string())
         }
         Code::Internal if words.contains("decode") || words.contains("compression flag") => {
             let message = format!("the message is damaged or no message of this API: {words}");

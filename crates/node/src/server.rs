@@ -252,7 +252,7 @@ impl Node {
         match closed {
             Ok(Ok(())) => tracing::info!("stopped"),
             Ok(Err(error)) => {
-                tracing::error!(%error, "the log did not close cleanly; recovery will check it")
+                tracing::error!(%error, "the log did not close cleanly; recovery will check it");
             }
             Err(_) => tracing::error!("the log could not be closed; recovery will check it"),
         }
@@ -326,7 +326,7 @@ async fn open_storage(config: &NodeConfig, identity: &NodeIdentity) -> Result<St
     let path = config.data_dir.clone();
     let whose = Identity { cluster: identity.bundle().cluster(), node: identity.id() };
     let open = move || {
-        let data = DataDir::open(Arc::new(RealDisk::default()), &path, whose, SystemClock.wall())?;
+        let data = DataDir::open(Arc::new(RealDisk), &path, whose, SystemClock.wall())?;
         let log = SegmentedLog::open(data.disk(), &data.log_dir(), LogOptions::default())?;
         let snapshots = SnapshotFiles::open(data.disk(), &data.snapshot_dir())?;
         let recovery = log.recovery();

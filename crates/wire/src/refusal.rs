@@ -48,14 +48,14 @@ impl Refusal {
 
     /// Blames a field of the request.
     #[must_use]
-    pub fn blaming(self, field: impl ToString) -> Self {
+    pub fn blaming(self, field: impl Into<String>) -> Self {
         self.with(FIELD, field)
     }
 
     /// Says one thing more, for programs.
     #[must_use]
-    pub fn with(mut self, key: impl Into<String>, value: impl ToString) -> Self {
-        self.metadata.insert(key.into(), value.to_string());
+    pub fn with(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.metadata.insert(key.into(), value.into());
         self
     }
 
@@ -158,13 +158,19 @@ impl From<&Rejection> for Refusal {
         match rejection {
             Rejection::NotFounded => refusal.retry_after(RETRY_NOT_FOUNDED),
             Rejection::RequestTableFull { .. } => refusal.retry_after(RETRY_FULL),
-            Rejection::UnknownFleet { nearest: Some(nearest), .. } => refusal.with("nearest", nearest),
-            Rejection::UnknownAgent { nearest: Some(nearest), .. } => refusal.with("nearest", nearest),
-            Rejection::VersionMismatch { current, .. } => refusal.with("current_version", current),
-            Rejection::KillChanged { actual, .. } => refusal.with("actual_selector", actual),
-            Rejection::DeadlinePassed { now, .. } => refusal.with("cluster_time_ms", now.0),
-            Rejection::DeadlineTooFar { max, .. } => refusal.with("max_ms", max.0),
-            Rejection::SignatureRequired { widening, .. } => refusal.with("widening", widening),
+            Rejection::UnknownFleet { nearest: Some(nearest), .. } => {
+                refusal.with("nearest", nearest.to_string())
+            }
+            Rejection::UnknownAgent { nearest: Some(nearest), .. } => {
+                refusal.with("nearest", nearest.to_string())
+            }
+            Rejection::VersionMismatch { current, .. } => {
+                refusal.with("current_version", current.to_string())
+            }
+            Rejection::KillChanged { actual, .. } => refusal.with("actual_selector", actual.to_string()),
+            Rejection::DeadlinePassed { now, .. } => refusal.with("cluster_time_ms", now.0.to_string()),
+            Rejection::DeadlineTooFar { max, .. } => refusal.with("max_ms", max.0.to_string()),
+            Rejection::SignatureRequired { widening, .. } => refusal.with("widening", widening.to_string()),
             _ => refusal,
         }
     }
@@ -243,7 +249,7 @@ mod tests {
 
     #[test]
     fn refusals_survive_both_ways_of_travelling() {
-        let full = Rejection::RequestTableFull { remembered: 7 };
+        let full = Rejection::RequestTableFull { remembered: 7, of_caller: 3 };
         let stale = Rejection::VersionMismatch {
             path: "acme/x".parse().unwrap(),
             expected: Version(1),
@@ -269,7 +275,7 @@ mod tests {
         assert_eq!(violations[0].field, "limits.max_staleness_ms");
         assert!(details.retry_info().is_none());
 
-        let full = Refusal::from(&Rejection::RequestTableFull { remembered: 7 }).to_status();
+        let full = Refusal::from(&Rejection::RequestTableFull { remembered: 7, of_caller: 3 }).to_status();
         assert_eq!(full.get_error_details().retry_info().unwrap().retry_delay, Some(RETRY_FULL));
     }
 

@@ -1,5 +1,7 @@
 //! Every key there is: its name, meaning, default, and how it is shown.
 
+use std::fmt::Display;
+
 use haltline_core::limits::{
     API_IN_FLIGHT_PER_STREAM, API_STREAMS_PER_CONNECTION, EVENT_WATCHERS_MAX, TLS_CONNECTIONS_MAX,
 };
@@ -25,7 +27,7 @@ impl Key {
     }
 }
 
-fn quoted(value: impl ToString) -> String {
+fn quoted(value: &dyn Display) -> String {
     toml::Value::String(value.to_string()).to_string()
 }
 
@@ -38,25 +40,25 @@ macro_rules! keys {
 
 keys! {
     "data_dir", "where the log and the snapshots are kept; no two nodes may share one",
-        |config| quoted(config.data_dir.display());
+        |config| quoted(&config.data_dir.display());
     "identity_dir", "where the node's keys, certificates and trust bundle are",
-        |config| quoted(config.identity_dir.display());
+        |config| quoted(&config.identity_dir.display());
     "founding_file", "who founds the cluster; the same on every founding node",
-        |config| quoted(config.founding_file.display());
+        |config| quoted(&config.founding_file.display());
     "listen.api", "IP:PORT for people and automation (gRPC over mutual TLS)",
-        |config| quoted(config.listen_api);
+        |config| quoted(&config.listen_api);
     "listen.raft", "IP:PORT for the other nodes (gRPC over mutual TLS)",
-        |config| quoted(config.listen_raft);
+        |config| quoted(&config.listen_raft);
     "listen.http", "IP:PORT for /healthz, /readyz and /metrics (plain HTTP)",
-        |config| quoted(config.listen_http);
+        |config| quoted(&config.listen_http);
     "peers.routes", "other ways to particular nodes, as `2=HOST:PORT, 3=HOST:PORT`; usually empty",
         |config| quoted(&config.routes);
     "http.beyond_loopback", "whether listen.http may be reached from other machines, though it has no TLS",
         |config| config.http_beyond_loopback.to_string();
     "timing.profile", "lan: nodes a few ms apart; wan: up to about 200 ms",
-        |config| quoted(config.profile);
+        |config| quoted(&config.profile);
     "log.format", "auto, human or json; auto is human on a terminal",
-        |config| quoted(config.log_format);
+        |config| quoted(&config.log_format);
     "log.filter", "which logs are written, as `info` or `haltline_node=debug,info`",
         |config| quoted(&config.log_filter);
     "limits.connections", "open connections of the API port",
@@ -70,9 +72,9 @@ keys! {
     "snapshots.after_entries", "a snapshot is taken after so many entries of the log",
         |config| config.snapshot_after_entries.to_string();
     "snapshots.after_bytes", "or after so many bytes of them",
-        |config| quoted(config.snapshot_after);
+        |config| quoted(&config.snapshot_after);
     "shutdown.drain_timeout", "how long a stopping node waits for calls in progress",
-        |config| quoted(humantime::format_duration(config.drain_timeout));
+        |config| quoted(&humantime::format_duration(config.drain_timeout));
 }
 
 /// Defaults of the keys that have one, by name.

@@ -166,7 +166,7 @@ where
         let command =
             message.command.ok_or_else(missing).and_then(|message| convert::request(&self.caller, message));
         match command {
-            Ok(command) if command.command.is_kill() => self.submit(sequence, command),
+            Ok(command) if command.command.is_kill() => self.submit(sequence, &command),
             Ok(command) => self.look_ahead.push_back((sequence, command)),
             Err(error) => {
                 let refused = Refused::from(error);
@@ -180,17 +180,17 @@ where
         while self.in_flight.len() - self.kills_in_flight < self.in_flight_max
             && let Some((sequence, command)) = self.look_ahead.pop_front()
         {
-            self.submit(sequence, command);
+            self.submit(sequence, &command);
         }
     }
 
-    fn submit(&mut self, sequence: u64, command: Command) {
+    fn submit(&mut self, sequence: u64, command: &Command) {
         let is_kill = command.command.is_kill();
         self.kills_in_flight += usize::from(is_kill);
         let waiting = InFlight { sequence, name: command.command.name(), is_kill, began: Instant::now() };
         let token = self.in_flight.put(waiting);
         let sink: Arc<dyn ReplySink> = self.delivery.clone();
-        self.context.consensus.submit(&command, sink, token, PATIENCE);
+        self.context.consensus.submit(command, sink, token, PATIENCE);
     }
 
     /// Turns outcomes into replies and refills what they made room for.
