@@ -43,6 +43,8 @@ mod status;
 mod tail;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
 mod ticket;
 mod types;
 

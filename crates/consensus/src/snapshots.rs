@@ -26,8 +26,8 @@ use crate::{
 
 /// The contents of a snapshot, wherever they are.
 pub(crate) enum SnapshotHandle {
-    /// The newest snapshot of this node's store.
-    Stored,
+    /// The newest snapshot of a store: usually this node's.
+    Stored(Arc<dyn SnapshotStore>),
     /// Received in full and written down, but not yet the newest.
     Received(Box<dyn SnapshotWriter>),
 }
@@ -61,15 +61,17 @@ impl Snapshots {
 
     /// The newest snapshot, for sending.
     pub(crate) fn current(&self) -> io::Result<Option<Snapshot>> {
-        self.store.newest().map(|info| stored(&info)).transpose()
+        self.store.newest().map(|info| stored(&info, &self.store)).transpose()
     }
 
     /// Makes a received snapshot the newest one and reads it.
     pub(crate) async fn install(&self, meta: &SnapshotMeta, handle: SnapshotHandle) -> io::Result<Position> {
         let store = self.store.clone();
         let position = blocking(move || {
-            if let SnapshotHandle::Received(writer) = handle {
-                writer.finish().map_err(to_io)?;
+            match handle {
+                SnapshotHandle::Received(writer) => drop(writer.finish().map_err(to_io)?),
+                SnapshotHandle::Stored(from) if !Arc::ptr_eq(&from, &store) => copy(&*from, &*store)?,
+                SnapshotHandle::Stored(_) => {}
             }
             let reader = store.open_newest().map_err(to_io)?;
             read_position(reader.ok_or_else(|| invalid("the snapshot to install is gone"))?)
@@ -104,7 +106,7 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
             let Output(writer) = output.into_inner().map_err(io::IntoInnerError::into_error)?;
             writer.finish().map_err(to_io)
         });
-        stored(&info.await?)
+        stored(&info.await?, &self.snapshots.store)
     }
 }
 
@@ -120,8 +122,20 @@ pub(crate) fn raft_meta(info: &SnapshotInfo) -> io::Result<SnapshotMeta> {
     Ok(SnapshotMeta { last_log_id, last_membership })
 }
 
-fn stored(info: &SnapshotInfo) -> io::Result<Snapshot> {
-    Ok(Snapshot { meta: raft_meta(info)?, snapshot: SnapshotHandle::Stored })
+fn stored(info: &SnapshotInfo, store: &Arc<dyn SnapshotStore>) -> io::Result<Snapshot> {
+    Ok(Snapshot { meta: raft_meta(info)?, snapshot: SnapshotHandle::Stored(store.clone()) })
+}
+
+/// Makes the newest snapshot of one store that of another.
+fn copy(from: &dyn SnapshotStore, to: &dyn SnapshotStore) -> io::Result<()> {
+    let reader = from.open_newest().map_err(to_io)?;
+    let mut reader = reader.ok_or_else(|| invalid("the snapshot to install is gone"))?;
+    let mut writer = to.begin(reader.info().meta.clone()).map_err(to_io)?;
+    while let Some(chunk) = reader.next_chunk().map_err(to_io)? {
+        writer.write(&chunk).map_err(to_io)?;
+    }
+    writer.finish().map_err(to_io)?;
+    Ok(())
 }
 
 fn read_position(reader: Box<dyn SnapshotReader>) -> io::Result<Position> {

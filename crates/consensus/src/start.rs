@@ -97,13 +97,14 @@ impl Consensus {
             entrance: entrance.clone(),
             snapshots,
             timing,
+            stop: stop.clone(),
         };
 
         let (fatal, watched) = watch::channel(None);
         let tasks = TaskTracker::new();
         raft.run();
         tasks.spawn(watch_over(raft.clone(), fatal.clone(), stop.clone()));
-        tasks.spawn(report(serve(service, incoming, stop.clone()), fatal, stop.clone()));
+        tasks.spawn(report(serve(service, incoming), fatal, stop.clone()));
         tasks.spawn(proposer.run(stop.clone()));
         tasks.spawn(BarrierKeeper::run(keeper, stop.clone()));
         tasks.spawn(compaction::run(raft.clone(), size, compaction, stop.clone()));

@@ -39,15 +39,18 @@ pub(crate) struct Service {
     pub(crate) entrance: Entrance,
     pub(crate) snapshots: Snapshots,
     pub(crate) timing: Timing,
+    /// Ends calls that would go on by themselves.
+    pub(crate) stop: CancellationToken,
 }
 
-/// Serves until told to stop; open calls are ended then.
-pub(crate) async fn serve(
-    service: Service,
-    incoming: Incoming,
-    stop: CancellationToken,
-) -> Result<(), StartError> {
+/// How long open calls may take to end once the node stops.
+const LAST_CALLS: Duration = Duration::from_secs(5);
+
+/// Serves until told to stop. Open calls end then, and with them their connections: a connection that outlived the node
+/// would keep answering for it.
+pub(crate) async fn serve(service: Service, incoming: Incoming) -> Result<(), StartError> {
     let silence = service.timing.append;
+    let stop = service.stop.clone();
     let server = RaftServer::new(service)
         .max_decoding_message_size(RAFT_MESSAGE_BYTES_MAX)
         .max_encoding_message_size(RAFT_MESSAGE_BYTES_MAX);
@@ -58,10 +61,17 @@ pub(crate) async fn serve(
         .http2_keepalive_interval(Some(silence))
         .http2_keepalive_timeout(Some(silence))
         .add_service(server)
-        .serve_with_incoming(incoming);
+        .serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
+    let overdue = async {
+        stop.cancelled().await;
+        tokio::time::sleep(LAST_CALLS).await;
+    };
     tokio::select! {
         result = served => result.map_err(|error| StartError::Listen { reason: error.to_string() }),
-        () = stop.cancelled() => Ok(()),
+        () = overdue => {
+            tracing::warn!("connections of other nodes did not close in time");
+            Ok(())
+        }
     }
 }
 
@@ -133,6 +143,7 @@ impl wire::raft_server::Raft for Service {
             }
             std::future::ready(request.ok())
         });
+        let input = input.take_until(self.stop.clone().cancelled_owned());
         let answers = self.raft.stream_append(input).map(|result| match result {
             Ok(result) => Ok(convert::append_result_out(result)),
             Err(fatal) => Err(stopped(fatal)),
@@ -175,7 +186,10 @@ impl wire::raft_server::Raft for Service {
         request: Request<Streaming<wire::SnapshotPart>>,
     ) -> Result<Response<wire::SnapshotResponse>, Status> {
         let caller = self.caller(&request)?;
-        let received = snapshot_receive::run(caller, request.into_inner(), &self.snapshots).await?;
+        let received = tokio::select! {
+            received = snapshot_receive::run(caller, request.into_inner(), &self.snapshots) => received?,
+            () = self.stop.cancelled() => return Err(stopped("this node is stopping")),
+        };
         let result = self.raft.install_full_snapshot(received.vote, received.snapshot).await;
         let vote = result.map_err(stopped)?.vote;
         Ok(Response::new(wire::SnapshotResponse { ballot: Some(convert::ballot_out(vote)) }))

@@ -1,0 +1,11 @@
+//! Whole nodes in one process, over real loopback connections with mutual TLS.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::expect_used)]
+
+mod barriers;
+mod clusters;
+mod conformance;
+mod harness;
+mod lanes;
+mod proxy;
+mod snapshots;
+mod time;
