@@ -15,7 +15,7 @@ pub use real::RealDisk;
 
 /// A place with directories and files.
 pub trait Disk: fmt::Debug + Send + Sync + 'static {
-    /// Makes a directory and its parents, for the owner only (mode 0700). No error if it is there.
+    /// Makes a directory and its parents, for the owner only (mode 0700), durably. No error if it is there.
     fn create_dir(&self, dir: &Path) -> io::Result<()>;
 
     /// Makes a new, empty file (mode 0600), open for reading and writing; an error if it is there.

@@ -35,7 +35,23 @@ impl DirLock for RealLock {}
 
 impl Disk for RealDisk {
     fn create_dir(&self, dir: &Path) -> io::Result<()> {
-        DirBuilder::new().recursive(true).mode(0o700).create(dir)
+        let parent =
+            dir.parent().map(|parent| if parent.as_os_str().is_empty() { Path::new(".") } else { parent });
+        if dir.is_dir() {
+            // An earlier process may have died between making it and making it durable. Where the parent can't be
+            // read, it was made by somebody else, and long ago.
+            return match parent.map(|parent| self.sync_dir(parent)) {
+                Some(Err(error)) if error.kind() != io::ErrorKind::PermissionDenied => Err(error),
+                _ => Ok(()),
+            };
+        }
+        let Some(parent) = parent else { return Err(io::Error::from(io::ErrorKind::NotFound)) };
+        self.create_dir(parent)?;
+        match DirBuilder::new().mode(0o700).create(dir) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
+        }
+        self.sync_dir(parent)
     }
 
     fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {

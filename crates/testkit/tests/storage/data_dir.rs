@@ -7,6 +7,7 @@ use haltline_core::{
     time::WallTime,
 };
 use haltline_storage::{DataDir, Identity, RealDisk, StorageError};
+use haltline_testkit::disk::{Fault, FaultDisk};
 
 const NOW: WallTime = WallTime(1_795_000_000_000);
 
@@ -101,4 +102,27 @@ fn refuses_what_it_cannot_understand() {
         shown(scratch.path(), &open(scratch.path(), identity(1, 1)).unwrap_err()),
         "<dir> holds data but no IDENTITY file: restore that file, or start with an empty directory"
     );
+}
+
+#[test]
+fn a_power_cut_while_it_is_made_leaves_one_that_opens() {
+    let dir = Path::new("/var/lib/node");
+    let mut cuts = 0;
+    for seed in 0..200 {
+        let disk = FaultDisk::new(seed);
+        disk.arm(seed % 10, Fault::PowerCut);
+        let opened = DataDir::open(Arc::new(disk.clone()), dir, identity(1, 1), NOW);
+        assert_eq!(opened.is_err(), disk.is_off(), "seed {seed}");
+        cuts += u64::from(disk.is_off());
+        // Once it was opened, it is durable.
+        let is_made = opened.is_ok();
+        disk.cut_power();
+        drop(opened);
+        disk.restore_power();
+        let found = DataDir::inspect(&disk, dir).unwrap();
+        assert!(found == Some(identity(1, 1)) || (!is_made && found.is_none()), "seed {seed}: {found:?}");
+        DataDir::open(Arc::new(disk), dir, identity(1, 1), NOW)
+            .unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+    }
+    assert!((50..200).contains(&cuts), "{cuts} cuts");
 }
