@@ -63,6 +63,8 @@ pub(crate) async fn run(options: &Options, seed: u64, binary: &Path) -> Result<R
     let mut run =
         Run { options, rng, cluster, admin, ledger: Arc::default(), report: Report::default(), term: 0 };
     run.set_up().await?;
+    let statuses = run.cluster.wait_until_equal(&run.admin, 0).await;
+    run.term = statuses.iter().map(|status| status.term).max().unwrap_or_default();
     for round in 1..=options.rounds {
         let fault = deck.draw();
         run.round(round, fault).await?;
@@ -179,8 +181,7 @@ impl Run<'_> {
         let index = self.ledger.lock().index_max;
         let statuses = self.cluster.wait_until_equal(&self.admin, index).await;
         let term = statuses.iter().map(|status| status.term).max().unwrap_or_default();
-        let first = self.term == 0;
-        self.report.elections += if first { 0 } else { term.saturating_sub(self.term) };
+        self.report.elections += term.saturating_sub(self.term);
         self.term = term;
         self.report.agreements += 1;
         self.report.last_index = statuses.first().map_or(0, |status| status.applied_index);
