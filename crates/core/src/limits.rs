@@ -265,5 +265,7 @@ pub const HTTP_CONNECTIONS_MAX: usize = 64;
 pub const HTTP_HEADER_TIMEOUT: Millis = Millis(5_000);
 /// How often the node looks whether it is ready, beside every change that it hears of.
 pub const READINESS_INTERVAL: Millis = Millis(200);
+/// How often an otherwise idle node asks whether a quorum still confirms the leader.
+pub const QUORUM_CHECK_INTERVAL: Millis = Millis(1_000);
 /// Bytes of the founding file: nodes and one person.
 pub const FOUNDING_FILE_BYTES_MAX: u64 = 1_024 * 1_024;

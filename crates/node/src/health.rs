@@ -5,14 +5,16 @@ use std::{
     time::Duration,
 };
 
+use haltline_consensus::BarrierError;
 use haltline_core::{
     limits::{
         AGENTS_MAX, FLEETS_MAX, KILLS_MAX, LIFTED_KILLS_MAX, PENDING_APPROVALS_MAX, PEOPLE_MAX,
-        READINESS_INTERVAL, REQUESTS_MAX, REVOCATIONS_MAX,
+        QUORUM_CHECK_INTERVAL, READINESS_INTERVAL, REQUESTS_MAX, REVOCATIONS_MAX,
     },
     state::State,
 };
 use haltline_pki::{Listening, PortCounters};
+use parking_lot::Mutex;
 use tokio::time::Instant;
 use tonic_health::{ServingStatus, server::HealthReporter};
 
@@ -26,11 +28,17 @@ const LAG_ENTRIES_MAX: u64 = 64;
 pub(crate) struct Health {
     context: Arc<Context>,
     listening: OnceLock<Listening>,
+    /// What the last read barrier said, if it failed.
+    unconfirmed: Mutex<Option<String>>,
 }
 
 impl Health {
     pub(crate) fn new(context: Arc<Context>) -> Arc<Self> {
-        Arc::new(Self { context, listening: OnceLock::new() })
+        Arc::new(Self {
+            context,
+            listening: OnceLock::new(),
+            unconfirmed: Mutex::new(Some("no quorum has confirmed the leader yet".into())),
+        })
     }
 
     /// The API port, once it is open.
@@ -63,8 +71,30 @@ impl Health {
         if !published.state.is_founded() {
             return Some("the cluster has no genesis yet".into());
         }
+        if let Some(reason) = &*self.unconfirmed.lock() {
+            return Some(reason.clone());
+        }
         let behind = status.committed.0.saturating_sub(published.applied.0);
         (behind > LAG_ENTRIES_MAX).then(|| format!("{behind} entries behind"))
+    }
+
+    /// Asks again and again whether a quorum still confirms the leader: a node in a minority believes in its leader for
+    /// long, and its own word is no proof.
+    pub(crate) async fn confirm(self: Arc<Self>) {
+        let interval = Duration::from_millis(QUORUM_CHECK_INTERVAL.0);
+        loop {
+            let barrier = tokio::select! {
+                barrier = self.context.consensus.read_barrier() => barrier,
+                () = self.context.stopping.cancelled() => return,
+            };
+            // A full queue of readers says nothing about the quorum.
+            let failed = barrier.err().filter(|error| !matches!(error, BarrierError::Busy { .. }));
+            *self.unconfirmed.lock() = failed.map(|error| error.to_string());
+            tokio::select! {
+                () = tokio::time::sleep(interval) => {}
+                () = self.context.stopping.cancelled() => return,
+            }
+        }
     }
 
     /// Keeps `grpc.health.v1` up to date until the node stops, then says so.

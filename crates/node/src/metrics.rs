@@ -1,6 +1,6 @@
 //! What the node counts and times, as Prometheus reads it at `/metrics`.
 
-use std::{fmt::Write as _, sync::atomic::AtomicU64, time::Duration};
+use std::{borrow::Cow, fmt::Write as _, sync::atomic::AtomicU64, time::Duration};
 
 use haltline_core::rejection::Outcome;
 use parking_lot::Mutex;
@@ -20,7 +20,7 @@ const LATENCY_BUCKETS: [f64; 14] =
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct CommandLabels {
     command: &'static str,
-    result: String,
+    result: Cow<'static, str>,
 }
 
 /// Which table of the machine.
@@ -122,9 +122,9 @@ impl Metrics {
     /// Counts and times a command.
     pub(crate) fn decided(&self, command: &'static str, took: Duration, result: Result<&Outcome, &Refused>) {
         let result = match result {
-            Ok(Outcome::Pending(_)) => "pending".to_owned(),
-            Ok(_) => "ok".to_owned(),
-            Err(refused) => refused.reason().to_ascii_lowercase(),
+            Ok(Outcome::Pending(_)) => "pending".into(),
+            Ok(_) => "ok".into(),
+            Err(refused) => refused.reason().to_ascii_lowercase().into(),
         };
         self.commands.get_or_create(&CommandLabels { command, result }).inc();
         self.latency.observe(took.as_secs_f64());

@@ -31,11 +31,11 @@ use crate::{
     context::Context,
     error::NodeError,
     explain::Explain,
+    follow,
     founding::Founding,
     health::Health,
     http,
     metrics::Metrics,
-    recheck,
     registry::Registry,
     services::Services,
 };
@@ -214,8 +214,9 @@ impl Node {
             .add_routes(routes)
             .serve_with_incoming_shutdown(incoming, async move { closing.cancelled().await });
         self.api = tokio::spawn(server);
+        self.tasks.spawn(Arc::clone(&health).confirm());
         self.tasks.spawn(health.report(reporter));
-        self.tasks.spawn(recheck::follow(Arc::clone(context), listening));
+        self.tasks.spawn(follow::follow(Arc::clone(context), listening));
         Ok(())
     }
 

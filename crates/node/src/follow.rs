@@ -1,0 +1,69 @@
+//! What the node does about entries as they are applied: it writes the changes that matter to its log, and closes
+//! connections as soon as their key is removed.
+
+use std::sync::Arc;
+
+use haltline_consensus::{AppliedEntry, FeedError};
+use haltline_core::state::change::ChangeKind;
+use haltline_pki::Listening;
+
+use crate::context::Context;
+
+/// Runs until the node stops.
+pub(crate) async fn follow(context: Arc<Context>, listening: Listening) {
+    let mut entries = context.consensus.entries_after(context.consensus.state().applied);
+    loop {
+        let entry = tokio::select! {
+            entry = entries.next() => entry,
+            () = context.stopping.cancelled() => return,
+        };
+        match entry {
+            Ok(entry) => {
+                tell(&entry);
+                if removes_keys(&entry) {
+                    listening.recheck();
+                }
+            }
+            Err(FeedError::FellBehind { .. }) => {
+                // Whatever was missed, the state tells who is registered now.
+                entries = context.consensus.entries_after(context.consensus.state().applied);
+                listening.recheck();
+            }
+            Err(FeedError::Stopping) => return,
+        }
+    }
+}
+
+/// Registry changes come by the thousand; what stops, starts or changes who may do what is worth a line.
+fn tell(entry: &AppliedEntry) {
+    for change in entry.changes.iter().filter(|change| !is_registry(&change.kind)) {
+        let by = change.caller.as_ref().map_or("", |caller| caller.as_str());
+        tracing::info!(
+            index = entry.index.0,
+            kind = change.kind.name(),
+            subject = %change.kind.subject(),
+            by,
+            "{}",
+            change.kind
+        );
+    }
+}
+
+fn is_registry(kind: &ChangeKind) -> bool {
+    matches!(
+        kind,
+        ChangeKind::FleetCreated { .. }
+            | ChangeKind::FleetUpdated { .. }
+            | ChangeKind::FleetDeleted { .. }
+            | ChangeKind::AgentRegistered { .. }
+            | ChangeKind::AgentUpdated { .. }
+            | ChangeKind::AgentDeleted { .. }
+    )
+}
+
+fn removes_keys(entry: &AppliedEntry) -> bool {
+    let removes = |kind: &ChangeKind| {
+        matches!(kind, ChangeKind::PersonUpdated { .. } | ChangeKind::PersonRemoved { .. })
+    };
+    entry.changes.iter().any(|change| removes(&change.kind))
+}
