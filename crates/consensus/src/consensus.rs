@@ -9,7 +9,7 @@ use haltline_core::{
     limits::{LEADER_TRANSFER_TIMEOUT, PROPOSE_TIMEOUT},
     time::ClusterTime,
 };
-use haltline_pki::Listening;
+use haltline_pki::{CertificateAlone, ClientTls, Listening, NodeIdentity, PkiError, Roles, ServerTls};
 use openraft::async_runtime::watch::WatchReceiver as _;
 use tokio::{sync::watch, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -19,6 +19,7 @@ use crate::{
     error::{BarrierError, FatalError, ProposeError},
     feed::Entries,
     lane::Entrance,
+    network::{NodesOnly, Peers},
     published::{Board, Published},
     stamps::Stamps,
     status::{self, Status},
@@ -44,6 +45,8 @@ pub(crate) struct Shared {
     pub(crate) stamps: Arc<Stamps>,
     pub(crate) fatal: watch::Receiver<Option<FatalError>>,
     pub(crate) listening: Listening,
+    pub(crate) peers: Peers,
+    pub(crate) authority: Arc<NodesOnly>,
     pub(crate) stop: CancellationToken,
     pub(crate) tasks: TaskTracker,
 }
@@ -174,6 +177,20 @@ impl Consensus {
     #[must_use]
     pub fn port(&self) -> &Listening {
         &self.shared.listening
+    }
+
+    /// Shows a renewed certificate of this node to its peers, from the next connection on, in both directions.
+    ///
+    /// # Errors
+    /// [`PkiError`] if the identity doesn't fit together.
+    pub fn rotate(&self, identity: &NodeIdentity) -> Result<(), PkiError> {
+        let shared = &self.shared;
+        let (tls, bundle) = (identity.tls(), identity.bundle());
+        let server = ServerTls::new(tls, bundle, Roles::NODES, shared.authority.clone())?;
+        let client = ClientTls::new(tls, bundle, Arc::new(CertificateAlone))?;
+        shared.listening.rotate(server);
+        shared.peers.rotate(client);
+        Ok(())
     }
 
     /// Stops: hands leadership over if it has it, then ends every task. Commands that still wait are answered with

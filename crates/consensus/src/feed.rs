@@ -24,6 +24,8 @@ pub struct AppliedEntry {
     pub index: LogIndex,
     /// Its times.
     pub stamp: Stamp,
+    /// How many commands it held, refused ones included.
+    pub commands: usize,
     /// What edges learn from it.
     pub events: Vec<EnforcementEvent>,
     /// What people learn from it.
@@ -160,6 +162,7 @@ mod tests {
         AppliedEntry {
             index: LogIndex(index),
             stamp: Stamp::default(),
+            commands: 0,
             events: vec![EnforcementEvent::KillLifted { kill: KillId(1) }; events],
             changes: vec![],
             chain: ChainPosition::default(),

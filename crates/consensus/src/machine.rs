@@ -101,6 +101,7 @@ impl Machine {
         unpublished.entries.push(AppliedEntry {
             index,
             stamp,
+            commands: batch.requests.len(),
             events: applied.events,
             changes: applied.changes,
             chain: state.chain(),

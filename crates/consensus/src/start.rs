@@ -89,7 +89,7 @@ impl Consensus {
             genesis,
         };
         let proposer = Proposer::new(tools, kills, normal);
-        let (barrier, keeper) = barrier(raft.clone(), peers, board.clone());
+        let (barrier, keeper) = barrier(raft.clone(), peers.clone(), board.clone());
         let service = Service {
             raft: raft.clone(),
             me,
@@ -111,7 +111,20 @@ impl Consensus {
         found(&raft, founders).await?;
 
         let shared =
-            Shared { me, raft, entrance, barrier, board, stamps, fatal: watched, listening, stop, tasks };
+            Shared {
+            me,
+            raft,
+            entrance,
+            barrier,
+            board,
+            stamps,
+            fatal: watched,
+            listening,
+            peers,
+            authority,
+            stop,
+            tasks,
+        };
         Ok(Self { shared: Arc::new(shared) })
     }
 }

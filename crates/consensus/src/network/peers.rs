@@ -15,7 +15,7 @@ use haltline_core::{
     limits::RAFT_MESSAGE_BYTES_MAX,
     time::Millis,
 };
-use haltline_pki::{Dialer, Endpoint, TlsFailure};
+use haltline_pki::{ClientTls, Dialer, Endpoint, TlsFailure};
 use haltline_wire::raft::v1::raft_client::RaftClient;
 use parking_lot::Mutex;
 use tonic::{
@@ -98,6 +98,11 @@ impl Peers {
         let dialer = dialer.with_timeout(Millis(patience));
         let connections = Mutex::default();
         Ok(Self { shared: Arc::new(Shared { me, cluster, dialer, timing, routes, connections }) })
+    }
+
+    /// Shows another certificate from the next connection on.
+    pub(crate) fn rotate(&self, tls: ClientTls) {
+        self.shared.dialer.rotate(tls);
     }
 
     /// This node.
