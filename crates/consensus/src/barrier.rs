@@ -91,6 +91,7 @@ pub(crate) struct BarrierKeeper {
 }
 
 pub(crate) fn barrier(raft: Raft, peers: Peers, board: Board) -> (Barrier, BarrierKeeper) {
+    #[expect(clippy::disallowed_methods, reason = "bounded by BARRIER_WAITERS_MAX, counted by `waiting`")]
     let (sender, queue) = mpsc::unbounded_channel();
     let waiting = Arc::new(AtomicUsize::new(0));
     let barrier = Barrier { queue: sender, waiting: waiting.clone() };

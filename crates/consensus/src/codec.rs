@@ -40,6 +40,7 @@ pub(crate) struct CodecError {
 }
 
 impl CodecError {
+    #[allow(clippy::needless_pass_by_value, reason = "taken as `map_err` hands it over")]
     fn new(expected: &'static str, got: impl ToString) -> Self {
         Self { expected, got: got.to_string() }
     }

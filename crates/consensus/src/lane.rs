@@ -61,6 +61,10 @@ pub(crate) struct Lane {
 /// The entrance and the two lanes behind it, kills first.
 pub(crate) fn lanes() -> (Entrance, Lane, Lane) {
     let lane = || {
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "bounded by PROPOSALS_QUEUED_MAX, counted by `waiting`"
+        )]
         let (sender, queue) = mpsc::unbounded_channel();
         let waiting = Arc::new(AtomicUsize::new(0));
         let door = Door { queue: sender, waiting: waiting.clone() };

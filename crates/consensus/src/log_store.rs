@@ -115,6 +115,7 @@ pub(crate) fn to_io(error: StorageError) -> io::Error {
     io::Error::other(error)
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "taken as `map_err` hands it over")]
 pub(crate) fn invalid(error: impl ToString) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, error.to_string())
 }

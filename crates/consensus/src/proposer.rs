@@ -113,6 +113,7 @@ impl Drop for Way {
 
 impl Proposer {
     pub(crate) fn new(tools: Tools, kills: Lane, normal: Lane) -> Self {
+        #[expect(clippy::disallowed_methods, reason = "bounded by the batches in flight")]
         let (tell, events) = mpsc::unbounded_channel();
         Self {
             me: *tools.raft.node_id(),

@@ -208,8 +208,9 @@ pub const RAFT_READ_BYTES_MAX: usize = 1_024 * 1_024;
 pub const RAFT_APPEND_ENTRIES_MAX: u64 = 512;
 /// Messages of log entries on their way to one peer and not yet answered.
 pub const RAFT_APPENDS_IN_FLIGHT_MAX: usize = 16;
-/// Bytes of one message between nodes: a read of the log with the batch that exceeded it, and their frame.
-pub const RAFT_MESSAGE_BYTES_MAX: usize = 2 * BATCH_BYTES_MAX + RAFT_READ_BYTES_MAX;
+/// Bytes of one message between nodes: a full batch, or the answers to one, which repeat parts of its commands and of
+/// those that wait for approval.
+pub const RAFT_MESSAGE_BYTES_MAX: usize = 8 * BATCH_BYTES_MAX;
 /// Calls that one peer may have open at once: an append stream, heartbeats, votes, barriers and forwarded batches.
 pub const RAFT_STREAMS_MAX: u32 = 256;
 /// Bytes of one chunk of a snapshot on its way to another node.
@@ -267,5 +268,7 @@ pub const HTTP_HEADER_TIMEOUT: Millis = Millis(5_000);
 pub const READINESS_INTERVAL: Millis = Millis(200);
 /// How often an otherwise idle node asks whether a quorum still confirms the leader.
 pub const QUORUM_CHECK_INTERVAL: Millis = Millis(1_000);
+/// How often a running node looks whether its certificate is due: a third of ninety days is left when it is.
+pub const CERTIFICATE_CHECK_INTERVAL: Millis = Millis(60 * 60 * 1_000);
 /// Bytes of the founding file: nodes and one person.
 pub const FOUNDING_FILE_BYTES_MAX: u64 = 1_024 * 1_024;

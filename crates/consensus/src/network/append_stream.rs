@@ -65,7 +65,7 @@ type Call = Pin<Box<dyn Future<Output = Result<tonic::Streaming<wire::AppendResp
 
 enum Answers {
     Opening(Call),
-    Open(tonic::Streaming<wire::AppendResponse>),
+    Open(Box<tonic::Streaming<wire::AppendResponse>>),
 }
 
 struct Pipeline<S> {
@@ -156,7 +156,7 @@ where
                 Answers::Opening(call) => match call.as_mut().poll(cx) {
                     Poll::Pending => return Poll::Pending,
                     Poll::Ready(Err(status)) => return Poll::Ready(Some(Err(status))),
-                    Poll::Ready(Ok(answers)) => self.answers = Answers::Open(answers),
+                    Poll::Ready(Ok(answers)) => self.answers = Answers::Open(Box::new(answers)),
                 },
             }
         }
@@ -184,6 +184,7 @@ where
         }
     }
 
+    #[allow(clippy::needless_pass_by_value, reason = "taken as `map_err` hands it over")]
     fn broken(&self, reason: impl ToString) -> RPCError<TypeConfig> {
         let reason = format!("node {}: {}", self.peer, reason.to_string());
         RPCError::Network(NetworkError::from_string(reason))

@@ -99,6 +99,7 @@ impl PeerNetwork {
         failure(self.peer, status)
     }
 
+    #[allow(clippy::needless_pass_by_value, reason = "taken as `map_err` hands it over")]
     fn garbled(&self, error: impl ToString) -> RPCError<TypeConfig> {
         let reason = format!("node {}: {}", self.peer, error.to_string());
         RPCError::Network(NetworkError::from_string(reason))

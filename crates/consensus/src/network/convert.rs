@@ -131,12 +131,12 @@ pub(crate) fn append_in(
     Ok(AppendEntriesRequest { vote, prev_log_id, leader_commit, entries })
 }
 
-pub(crate) fn append_result_out(result: StreamAppendResult<TypeConfig>) -> wire::AppendResponse {
+pub(crate) fn append_result_out(result: &StreamAppendResult<TypeConfig>) -> wire::AppendResponse {
     use wire::append_response::Result as Out;
     let result = match result {
         Ok(matching) => Out::Matching(wire::Matching { id: matching.map(log_id_out) }),
-        Err(StreamAppendError::Conflict(id)) => Out::Conflict(log_id_out(id)),
-        Err(StreamAppendError::HigherVote(vote)) => Out::HigherBallot(ballot_out(vote)),
+        Err(StreamAppendError::Conflict(id)) => Out::Conflict(log_id_out(*id)),
+        Err(StreamAppendError::HigherVote(vote)) => Out::HigherBallot(ballot_out(*vote)),
     };
     wire::AppendResponse { result: Some(result) }
 }
@@ -155,12 +155,12 @@ pub(crate) fn append_result_in(
 }
 
 pub(crate) fn transfer_result_out(
-    result: TransferLeaderResponse<TypeConfig>,
+    result: &TransferLeaderResponse<TypeConfig>,
 ) -> wire::TransferLeaderResponse {
     use wire::transfer_leader_response::Result as Out;
     let result = match result {
         Ok(()) => Out::Accepted(wire::TransferAccepted {}),
-        Err(TransferLeaderError::VoteChanged { actual, .. }) => Out::BallotChanged(ballot_out(actual)),
+        Err(TransferLeaderError::VoteChanged { actual, .. }) => Out::BallotChanged(ballot_out(*actual)),
         Err(TransferLeaderError::LogNotFlushed { actual, .. }) => {
             Out::NotCaughtUp(wire::Matching { id: actual.map(log_id_out) })
         }
@@ -228,7 +228,7 @@ mod tests {
             Err(StreamAppendError::HigherVote(vote)),
         ];
         for result in results {
-            assert_eq!(append_result_in(append_result_out(result.clone())).unwrap(), result);
+            assert_eq!(append_result_in(append_result_out(&result)).unwrap(), result);
         }
     }
 

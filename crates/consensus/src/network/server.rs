@@ -116,6 +116,7 @@ pub(super) fn own_ballot(caller: NodeId, vote: Vote) -> Result<Vote, Status> {
 }
 
 /// openraft has stopped: the node is about to.
+#[allow(clippy::needless_pass_by_value, reason = "taken as `map_err` hands it over")]
 pub(super) fn stopped(error: impl ToString) -> Status {
     Status::unavailable(error.to_string())
 }
@@ -145,7 +146,7 @@ impl wire::raft_server::Raft for Service {
         });
         let input = input.take_until(self.stop.clone().cancelled_owned());
         let answers = self.raft.stream_append(input).map(|result| match result {
-            Ok(result) => Ok(convert::append_result_out(result)),
+            Ok(result) => Ok(convert::append_result_out(&result)),
             Err(fatal) => Err(stopped(fatal)),
         });
         Ok(Response::new(Box::pin(answers)))
@@ -157,7 +158,7 @@ impl wire::raft_server::Raft for Service {
     ) -> Result<Response<wire::VoteResponse>, Status> {
         let caller = self.caller(&request)?;
         let request = self.vote_in(caller, request.into_inner())?;
-        vote_out(self.raft.vote(request).await.map_err(stopped)?)
+        Ok(vote_out(&self.raft.vote(request).await.map_err(stopped)?))
     }
 
     async fn pre_vote(
@@ -166,7 +167,7 @@ impl wire::raft_server::Raft for Service {
     ) -> Result<Response<wire::VoteResponse>, Status> {
         let caller = self.caller(&request)?;
         let request = self.vote_in(caller, request.into_inner())?;
-        vote_out(self.raft.pre_vote(request).await.map_err(stopped)?)
+        Ok(vote_out(&self.raft.pre_vote(request).await.map_err(stopped)?))
     }
 
     async fn transfer_leader(
@@ -178,7 +179,7 @@ impl wire::raft_server::Raft for Service {
         let from = self.ballot(caller, from)?;
         let request = TransferLeaderRequest::<TypeConfig>::new(from, to, last.map(convert::log_id_in));
         let result = self.raft.handle_transfer_leader(request).await.map_err(stopped)?;
-        Ok(Response::new(convert::transfer_result_out(result)))
+        Ok(Response::new(convert::transfer_result_out(&result)))
     }
 
     async fn install_snapshot(
@@ -207,7 +208,7 @@ impl wire::raft_server::Raft for Service {
                 "{got} commands in one message; at most {BATCH_COMMANDS_MAX} are allowed"
             )));
         }
-        let leads = self.raft.as_leader().is_ok();
+        let leads = self.raft.is_leader();
         let results =
             forwarded::answer(&self.entrance, leads, requests, Duration::from_millis(timeout_ms)).await;
         Ok(Response::new(wire::ForwardResponse { results }))
@@ -243,12 +244,10 @@ impl Service {
     }
 }
 
-fn vote_out(
-    response: openraft::raft::VoteResponse<TypeConfig>,
-) -> Result<Response<wire::VoteResponse>, Status> {
-    Ok(Response::new(wire::VoteResponse {
+fn vote_out(response: &openraft::raft::VoteResponse<TypeConfig>) -> Response<wire::VoteResponse> {
+    Response::new(wire::VoteResponse {
         ballot: Some(convert::ballot_out(response.vote)),
         granted: response.vote_granted,
         last: response.last_log_id.map(convert::log_id_out),
-    }))
+    })
 }

@@ -106,6 +106,7 @@ async fn write(
     .await
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "taken as `map_err` hands it over")]
 fn disk(error: io::Error) -> Status {
     Status::resource_exhausted(error.to_string())
 }

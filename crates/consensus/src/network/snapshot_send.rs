@@ -82,6 +82,7 @@ impl From<io::Error> for Fed {
     }
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "taken as `map_err` hands it over")]
 fn unreadable(error: io::Error) -> StreamingError<TypeConfig> {
     let source = openraft::impls::BoxedErrorSource::from_error(&error);
     StreamingError::StorageError(StorageError::read_snapshot(None, source))

@@ -24,6 +24,7 @@ async fn flood_and_kill(leading: bool) -> (Vec<LogIndex>, LogIndex) {
     let cluster = TestCluster::started(3).await;
     let node = if leading { cluster.leader().await } else { cluster.follower().await };
     node.propose(&fleet(&node, 1)).await.unwrap().result.unwrap();
+    #[expect(clippy::disallowed_methods, reason = "bounded by COMMANDS")]
     let (sender, mut replies) = mpsc::unbounded_channel();
     let sink: Arc<dyn ReplySink> = Arc::new(Replies(sender));
     for number in 2..COMMANDS + 2 {
