@@ -6,11 +6,10 @@ use haltline_consensus::{Consensus, Published};
 use haltline_core::{command::Request as Command, ids::PersonId, rejection::Outcome, time::Stamp};
 use haltline_pki::NodeIdentity;
 use haltline_wire::{convert, v1};
-use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{Extensions, Response, Status};
 
-use crate::{caller::Caller, metrics::Metrics, refused::Refused};
+use crate::{caller::Caller, metrics::Metrics, refused::Refused, services::Watches};
 
 /// Shared by all services. Held in an [`Arc`].
 pub(crate) struct Context {
@@ -18,8 +17,7 @@ pub(crate) struct Context {
     pub(crate) identity: NodeIdentity,
     pub(crate) metrics: Metrics,
     pub(crate) in_flight_per_stream_max: usize,
-    pub(crate) watchers: Arc<Semaphore>,
-    pub(crate) watchers_max: usize,
+    pub(crate) watches: Watches,
     pub(crate) started: Instant,
     /// Cancelled when the node begins to stop: long streams end then.
     pub(crate) stopping: CancellationToken,

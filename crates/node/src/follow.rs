@@ -19,6 +19,7 @@ pub(crate) async fn follow(context: Arc<Context>, listening: Listening) {
         };
         match entry {
             Ok(entry) => {
+                context.metrics.applied(entry.commands);
                 tell(&entry);
                 if removes_keys(&entry) {
                     listening.recheck();

@@ -145,7 +145,8 @@ impl Health {
             queued: status.waiting as u64,
             connections: counters.map_or(0, |counters| counters.open),
             streams: self.context.streams.len() as u64,
-            watchers: (self.context.watchers_max - self.context.watchers.available_permits()) as u64,
+            watchers: self.context.watches.open(),
+            watch_lag: self.context.watches.lag(published.applied),
             tables: tables(&published.state),
             tls_refused: counters.map_or_else(Vec::new, tls_refused),
         }

@@ -29,6 +29,7 @@ mod metrics;
 mod paging;
 mod refused;
 mod registry;
+mod renewal;
 mod server;
 mod services;
 

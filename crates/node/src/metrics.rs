@@ -16,6 +16,9 @@ use crate::refused::Refused;
 const LATENCY_BUCKETS: [f64; 14] =
     [0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1.0, 2.5, 10.0];
 
+/// Upper bounds of the buckets for commands in one entry, up to the bound of a batch.
+const BATCH_BUCKETS: [f64; 8] = [0.0, 1.0, 4.0, 16.0, 64.0, 256.0, 1_024.0, 2_048.0];
+
 /// Which command, and what came of it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct CommandLabels {
@@ -43,6 +46,7 @@ pub(crate) struct Metrics {
     registry: Mutex<Registry>,
     commands: Family<CommandLabels, Counter>,
     latency: Histogram,
+    batch: Histogram,
     table_entries: Family<TableLabels, Number>,
     table_bounds: Family<TableLabels, Number>,
     tls_refused: Family<RefusalLabels, Number>,
@@ -50,6 +54,7 @@ pub(crate) struct Metrics {
     connections: Number,
     streams: Number,
     watchers: Number,
+    watch_lag: Number,
 }
 
 /// Where the node stands in the log.
@@ -79,6 +84,7 @@ pub(crate) struct Reading {
     pub(crate) connections: u64,
     pub(crate) streams: u64,
     pub(crate) watchers: u64,
+    pub(crate) watch_lag: u64,
     /// Name, entries, bound.
     pub(crate) tables: Vec<(&'static str, u64, u64)>,
     /// Why, how often.
@@ -92,6 +98,7 @@ impl Metrics {
             registry: Mutex::new(Registry::default()),
             commands: Family::default(),
             latency: Histogram::new(LATENCY_BUCKETS),
+            batch: Histogram::new(BATCH_BUCKETS),
             table_entries: Family::default(),
             table_bounds: Family::default(),
             tls_refused: Family::default(),
@@ -99,6 +106,7 @@ impl Metrics {
             connections: Number::default(),
             streams: Number::default(),
             watchers: Number::default(),
+            watch_lag: Number::default(),
         };
         registry.register("commands", "Commands by name and what came of them", metrics.commands.clone());
         let help = "From a command's arrival at this node to its outcome";
@@ -114,6 +122,8 @@ impl Metrics {
         registry.register("connections", "Open connections of the API port", metrics.connections.clone());
         registry.register("command_streams", "Open pipelined command streams", metrics.streams.clone());
         registry.register("watchers", "Open event watches", metrics.watchers.clone());
+        let help = "Entries that the slowest event watch is behind what this node has applied";
+        registry.register("watch_lag_entries", help, metrics.watch_lag.clone());
         metrics.log.register(&mut registry);
         *metrics.registry.lock() = registry;
         metrics
@@ -130,12 +140,19 @@ impl Metrics {
         self.latency.observe(took.as_secs_f64());
     }
 
+    /// Counts the commands of an entry.
+    pub(crate) fn applied(&self, commands: usize) {
+        // Bounded by a batch, far below where a float loses count.
+        self.batch.observe(f64::from(u32::try_from(commands).unwrap_or(u32::MAX)));
+    }
+
     /// Everything as text, with the numbers of this moment.
     pub(crate) fn render(&self, reading: &Reading) -> String {
         self.log.set(reading);
         self.connections.set(reading.connections);
         self.streams.set(reading.streams);
         self.watchers.set(reading.watchers);
+        self.watch_lag.set(reading.watch_lag);
         for (table, entries, bound) in &reading.tables {
             self.table_entries.get_or_create(&TableLabels { table }).set(*entries);
             self.table_bounds.get_or_create(&TableLabels { table }).set(*bound);

@@ -21,9 +21,9 @@ use haltline_core::{
         TLS_HANDSHAKES_MAX,
     },
 };
-use haltline_pki::{NodeIdentity, PortLimits, Roles, ServerTls, UnixSeconds, Validity, listen};
+use haltline_pki::{NodeIdentity, PortLimits, UnixSeconds, listen};
 use haltline_storage::{DataDir, Identity, LogOptions, RealDisk, SegmentedLog, SnapshotFiles};
-use tokio::{net::TcpListener, sync::Semaphore, task::JoinHandle};
+use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -37,7 +37,8 @@ use crate::{
     http,
     metrics::Metrics,
     registry::Registry,
-    services::Services,
+    renewal,
+    services::{Services, Watches},
 };
 
 /// Flow control windows of one call and of one connection: a pipelined stream at full speed over 100 ms of distance.
@@ -153,8 +154,7 @@ impl Node {
             identity,
             metrics: Metrics::new(),
             in_flight_per_stream_max: config.in_flight_per_stream_max,
-            watchers: Arc::new(Semaphore::new(config.watchers_max)),
-            watchers_max: config.watchers_max,
+            watches: Watches::at_most(config.watchers_max),
             started: Instant::now(),
             stopping: CancellationToken::new(),
             streams: TaskTracker::new(),
@@ -189,8 +189,7 @@ impl Node {
         self.tasks.spawn(http::serve(http, Arc::clone(&health), self.http_closing.clone()));
 
         let registry = Registry::new(context.consensus.clone(), context.identity.bundle().clone());
-        let identity = &context.identity;
-        let tls = ServerTls::new(identity.tls(), identity.bundle(), Roles::EVERYONE, registry)?;
+        let tls = renewal::api_tls(&context.identity, registry.clone())?;
         let limits = PortLimits {
             connections_max: config.connections_max,
             handshakes_max: TLS_HANDSHAKES_MAX,
@@ -216,6 +215,9 @@ impl Node {
         self.api = tokio::spawn(server);
         self.tasks.spawn(Arc::clone(&health).confirm());
         self.tasks.spawn(health.report(reporter));
+        let directory = Arc::from(config.identity_dir.as_path());
+        let renewal = renewal::keep_renewed(Arc::clone(context), directory, listening.clone(), registry);
+        self.tasks.spawn(renewal);
         self.tasks.spawn(follow::follow(Arc::clone(context), listening));
         Ok(())
     }
@@ -285,13 +287,8 @@ fn listener(listener: StdListener) -> Result<TcpListener, NodeError> {
 /// The identity, with a fresh certificate if the one on disk is due.
 fn load_identity(directory: &Path) -> Result<NodeIdentity, NodeError> {
     let identity = NodeIdentity::load(directory)?;
-    if !identity.tls().leaf().validity.is_due(UnixSeconds::now()) {
-        return Ok(identity);
-    }
-    let renewed = identity.renewed(Validity::leaf())?;
-    renewed.save_certificate(directory)?;
-    tracing::info!(not_after = %renewed.tls().leaf().validity.not_after, "certificate renewed");
-    Ok(renewed)
+    let renewed = renewal::renewed_if_due(&identity, directory, UnixSeconds::now())?;
+    Ok(renewed.unwrap_or(identity))
 }
 
 fn check_founding(identity: &NodeIdentity, founding: &Founding, path: &Path) -> Result<(), NodeError> {

@@ -11,6 +11,8 @@ mod watch;
 
 use std::sync::Arc;
 
+pub(crate) use watch::Watches;
+
 use haltline_core::limits::{API_REQUEST_BYTES_MAX, API_RESPONSE_BYTES_MAX};
 use haltline_wire::{
     FILE_DESCRIPTORS,
