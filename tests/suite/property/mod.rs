@@ -3,6 +3,7 @@
 //! Abstract, weighted steps become concrete commands in a small world, so that a failure shrinks to a few of them. Every
 //! random test has a `one_…(seed)` beside it: paste the seed of a failure there.
 
+mod allowed;
 mod author;
 mod coverage;
 mod furnish;
@@ -10,6 +11,7 @@ mod machine;
 mod model;
 mod schedule;
 mod seen;
+mod widening;
 mod world;
 
 use proptest::test_runner::Config;
