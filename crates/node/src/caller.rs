@@ -39,3 +39,80 @@ impl Caller {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use haltline_core::{
+        LogIndex,
+        command::{Batch, Genesis, NodeRecord, PersonAdd, Role, RoleBinding},
+        ids::{ClusterId, Digest, Incarnation, KeyHash, PublicKey},
+    };
+    use haltline_pki::UnixSeconds;
+    use haltline_wire::refusal::Refusal;
+
+    use super::*;
+
+    const ADAS: KeyHash = KeyHash([1; 32]);
+    const NODES: KeyHash = KeyHash([2; 32]);
+
+    fn state() -> State {
+        let node = NodeRecord {
+            id: NodeId(1),
+            name: "one".parse().unwrap(),
+            key_hash: NODES,
+            signing_key: PublicKey([3; 32]),
+        };
+        let first_admin = PersonAdd {
+            person: "ada".parse().unwrap(),
+            tls_keys: vec![ADAS],
+            signing_key: PublicKey([4; 32]),
+            roles: vec![RoleBinding { role: Role::Admin, path: None }],
+        };
+        let genesis = Genesis {
+            cluster_id: ClusterId([5; 16]),
+            incarnation: Incarnation(0),
+            trust_bundle: Digest([6; 32]),
+            nodes: vec![node],
+            first_admin,
+        };
+        let mut state = State::new();
+        state.apply(LogIndex(1), &Batch { genesis: Some(Box::new(genesis)), ..Batch::default() });
+        state
+    }
+
+    fn caller(name: &str, key_hash: KeyHash) -> Result<Caller, Refused> {
+        let mut extensions = Extensions::new();
+        extensions.insert(PeerIdentity {
+            subject: Subject::Person(name.parse().unwrap()),
+            key_hash,
+            not_after: UnixSeconds(0),
+            remote_addr: ([127, 0, 0, 1], 1).into(),
+        });
+        Caller::of(&extensions, &state())
+    }
+
+    #[test]
+    fn the_key_counts_and_not_the_name() {
+        let ada = Caller::Person("ada".parse().unwrap());
+        assert_eq!(caller("ada", ADAS).unwrap(), ada);
+        assert_eq!(caller("mallory", ADAS).unwrap(), ada);
+        assert_eq!(caller("ada", NODES).unwrap(), Caller::Node(NodeId(1)));
+        assert_eq!(caller("ada", NODES).unwrap().person().unwrap_err().reason(), "PEOPLE_ONLY");
+    }
+
+    #[test]
+    fn an_unregistered_key_is_nobody_and_learns_nothing_else() {
+        let refusal: Refusal = caller("ada", KeyHash([9; 32])).unwrap_err().refusal();
+        assert_eq!(
+            (refusal.code, refusal.reason.as_str()),
+            (tonic::Code::Unauthenticated, "UNREGISTERED_KEY")
+        );
+        assert_eq!(
+            refusal.message,
+            "person ada is nobody here: the key of this certificate isn't registered (or was removed); ask an operator \
+             to register it"
+        );
+        assert_eq!(Caller::of(&Extensions::new(), &state()).unwrap_err().reason(), "NO_CERTIFICATE");
+    }
+}

@@ -117,3 +117,29 @@ async fn a_stopping_node_ends_streams_with_a_reason() {
     let status = pipe.replies.message().await.unwrap_err();
     assert_eq!(Refusal::from_status(&status).reason, "STOPPING");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_kill_overtakes_what_was_sent_before_it() {
+    let cluster = Cluster::start_with(|config| config.in_flight_per_stream_max = 1).await;
+    let ada = cluster.ada().await;
+    ada.command(fleet("acme")).await.unwrap();
+    let template = ada.request(fleet("acme/x")).await;
+    let mut messages = Vec::new();
+    for number in 0..800 {
+        let register = unsigned(&ada, &template, agent(&format!("acme/agent-{number}"))).await;
+        messages.push(convert::command_request(number, &register));
+    }
+    messages.push(convert::command_request(800, &unsigned(&ada, &template, kill("fleet=acme")).await));
+    let mut client = CommandServiceClient::new(ada.channel.clone());
+    let replies = client.stream(tokio_stream::iter(messages)).await.unwrap().into_inner();
+    let replies = Pipe { send: None, replies }.all_replies().await;
+    let index = |sequence: u64| replies[&sequence].stamp.unwrap().index;
+    assert_eq!(replies.len(), 801);
+    assert!(
+        index(800) < index(799),
+        "the kill was decided at {}, the last registration at {}",
+        index(800),
+        index(799)
+    );
+    cluster.stop().await;
+}
