@@ -44,7 +44,13 @@ pub struct Cli {
 #[derive(Debug, Clone, Args)]
 pub struct Global {
     /// Directory with your keys and certificate
-    #[arg(long, global = true, env = "HALTLINE_IDENTITY", value_name = "DIR", help_heading = "Global options")]
+    #[arg(
+        long,
+        global = true,
+        env = "HALTLINE_IDENTITY",
+        value_name = "DIR",
+        help_heading = "Global options"
+    )]
     pub identity: Option<PathBuf>,
     /// A node to call; repeat it for more [default: those in the identity directory]
     #[arg(

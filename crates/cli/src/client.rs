@@ -35,8 +35,6 @@ const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(3);
 const PAUSE_FIRST: Duration = Duration::from_millis(50);
 /// The longest pause.
 const PAUSE_MAX: Duration = Duration::from_secs(1);
-/// Bytes of one answer: a page of fleets with the longest lists stays under it.
-pub(crate) const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// Where a person's identity is unless they say otherwise.
 pub(crate) fn default_identity() -> PathBuf {
@@ -94,9 +92,20 @@ impl Client {
                  `haltline operator request NAME` makes yours",
             ));
         }
+        // Keys and a request, but no certificate: somebody between `operator request` and `operator accept`.
+        if directory.join("request.json").exists() && !directory.join("identity.json").exists() {
+            let message = format!("the identity in {} has no certificate yet", directory.display());
+            return Err(Failure::new(Exit::Usage, "NO_CERTIFICATE_YET", message).hint(format!(
+                "have an admin enrol {}, then take in what they give you with `haltline operator accept FILE`",
+                directory.join("request.json").display()
+            )));
+        }
         let identity = PersonIdentity::load(&directory).map_err(Failure::from)?;
-        let endpoints =
-            if global.endpoints.is_empty() { identity.endpoints().to_vec() } else { global.endpoints.clone() };
+        let endpoints = if global.endpoints.is_empty() {
+            identity.endpoints().to_vec()
+        } else {
+            global.endpoints.clone()
+        };
         Self::new(identity, endpoints, global.timeout, global.approval_window)
     }
 
@@ -116,7 +125,8 @@ impl Client {
         }
         let tls = ClientTls::new(identity.tls(), identity.bundle(), Arc::new(CertificateAlone))?;
         let dialer = Dialer::new(tls);
-        let nodes = endpoints.into_iter().map(|endpoint| node(&dialer, endpoint)).collect::<Result<_, _>>()?;
+        let nodes =
+            endpoints.into_iter().map(|endpoint| node(&dialer, endpoint)).collect::<Result<_, _>>()?;
         Ok(Self {
             identity: Arc::new(identity),
             dialer,

@@ -56,7 +56,9 @@ pub(crate) async fn run(cli: Cli, screen: Screen) -> Result<Exit, Failure> {
             let session = Session::open(&global, screen)?;
             let kill = kills::fetch(&session.client, args.kill).await?;
             let selector = resource::selector(kill.selector)?;
-            session.carry_out(CoreCommand::Resume(Resume { kill: args.kill, selector, reason: args.reason })).await
+            session
+                .carry_out(CoreCommand::Resume(Resume { kill: args.kill, selector, reason: args.reason }))
+                .await
         }
         Command::Revoke(args) => {
             let session = Session::open(&global, screen)?;

@@ -46,6 +46,11 @@ impl Failure {
         Self::new(Exit::Refused, "LOCAL", message)
     }
 
+    /// Nobody reads the output any more: no reason to complain, and none to go on.
+    pub(crate) fn quiet_end() -> Self {
+        Self::new(Exit::Done, "OUTPUT_CLOSED", "nobody reads the output any more")
+    }
+
     /// A node answered what it shouldn't.
     pub(crate) fn protocol(message: impl Into<String>) -> Self {
         Self::new(Exit::Refused, "PROTOCOL", message)
@@ -129,10 +134,14 @@ fn hint_for(reason: &str) -> Option<&'static str> {
         "NO_SUCH_PERSON" | "PERSON_EXISTS" => "`haltline operator list` shows who is enrolled",
         "PERMISSION_DENIED" => "`haltline operator list` shows who holds which role",
         "ALREADY_SIGNED" => "ask somebody else to run `haltline approve` with their own identity",
-        "FLEET_NOT_EMPTY" => "`haltline fleet list --under PATH` and `haltline agent list --under PATH` show what is left",
+        "FLEET_NOT_EMPTY" => {
+            "`haltline fleet list --under PATH` and `haltline agent list --under PATH` show what is left"
+        }
         "VERSION_MISMATCH" => "somebody changed it just now; look at it and run the command again",
         "NOTHING_MATCHES" => "`haltline agent list` shows what there is, with labels",
-        "UNKNOWN_PERSON" => "ask an admin to run `haltline operator add`, or choose another identity with --identity",
+        "UNKNOWN_PERSON" => {
+            "ask an admin to run `haltline operator add`, or choose another identity with --identity"
+        }
         "DEADLINE_TOO_FAR" => "use a shorter --approval-window (at most 24h)",
         _ => return None,
     })
@@ -155,7 +164,7 @@ mod tests {
         error: there is no fleet `acme/finence`
         hint: did you mean `acme/finance`?
         ");
-        insta::assert_snapshot!(failure.render(Format::Json, Style::plain()), @"");
+        insta::assert_snapshot!(failure.render(Format::Json, Style::plain()), @r#"{"error":{"details":{"nearest":"acme/finance"},"exit_code":1,"hint":"did you mean `acme/finance`?","message":"there is no fleet `acme/finence`","reason":"UNKNOWN_FLEET"}}"#);
     }
 
     #[test]

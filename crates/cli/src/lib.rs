@@ -19,7 +19,7 @@ use std::{
     process::ExitCode,
 };
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 
 use args::{Cli, Format};
 use exit::Exit;
@@ -36,7 +36,9 @@ pub fn main() -> ExitCode {
     };
     let screen = Screen::detect(cli.global.output);
     let exit = run(cli, screen).unwrap_or_else(|failure| {
-        report(&failure, screen);
+        if failure.exit != Exit::Done {
+            report(&failure, screen);
+        }
         failure.exit
     });
     exit.into()
@@ -47,7 +49,10 @@ fn run(cli: Cli, screen: Screen) -> Result<Exit, Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::local(format!("can't start: {error}")))?;
-    runtime.block_on(commands::run(cli, screen))
+    let exit = runtime.block_on(commands::run(cli, screen));
+    // Whatever had to end in order has; a read that can't be cancelled must not keep the process.
+    runtime.shutdown_background();
+    exit
 }
 
 fn report(failure: &Failure, screen: Screen) {
@@ -55,28 +60,47 @@ fn report(failure: &Failure, screen: Screen) {
     let _ = writeln!(io::stderr(), "{}", failure.render(screen.format, screen.error_style));
 }
 
-/// Help and version are answers; everything else is wrong usage, as JSON where JSON was asked for.
+/// Help and version are answers; everything else is wrong usage, told like every other failure.
 fn refuse_arguments(error: &clap::Error, arguments: &[OsString]) -> Exit {
     use clap::error::ErrorKind;
-    let is_answer = matches!(
-        error.kind(),
-        ErrorKind::DisplayHelp
-            | ErrorKind::DisplayVersion
-            | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
-    );
-    if !is_answer && wants_json(arguments) {
-        let text = error.render().to_string();
-        let message = text.trim().strip_prefix("error: ").unwrap_or(text.trim());
-        let summary = message.split("\n\n").next().unwrap_or(message);
-        report(&Failure::usage(summary), Screen::detect(Format::Json));
-    } else {
-        // As above.
+    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+        // Where nobody listens, there is nobody to tell.
         let _ = error.print();
+        return Exit::Done;
     }
-    match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Exit::Done,
-        _ => Exit::Usage,
+    if arguments.len() < 2 || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        let help = Cli::command().render_help();
+        let _ = writeln!(io::stderr(), "{help}");
+        return Exit::Usage;
     }
+    let format = if wants_json(arguments) { Format::Json } else { Format::Table };
+    report(&usage_failure(error, arguments), Screen::detect(format));
+    Exit::Usage
+}
+
+/// What the parser says, as one line and a hint.
+fn usage_failure(error: &clap::Error, arguments: &[OsString]) -> Failure {
+    let text = error.render().to_string();
+    let text = text.trim().strip_prefix("error: ").unwrap_or(text.trim());
+    let mut paragraphs = text.split("\n\n").map(str::trim);
+    let message = paragraphs.next().unwrap_or_default();
+    let message = message.split_whitespace().collect::<Vec<_>>().join(" ");
+    let tip = paragraphs.find_map(|paragraph| paragraph.strip_prefix("tip: "));
+    let help = format!("`{} --help` shows how", verb(arguments));
+    Failure::usage(message).hint(tip.map_or(help, str::to_owned))
+}
+
+/// The verb that a command line begins with, as far as there is one.
+fn verb(arguments: &[OsString]) -> String {
+    let mut command = Cli::command();
+    let mut verb = command.get_name().to_owned();
+    for word in arguments.iter().skip(1).filter_map(|argument| argument.to_str()) {
+        if let Some(below) = command.find_subcommand(word).cloned() {
+            verb = format!("{verb} {word}");
+            command = below;
+        }
+    }
+    verb
 }
 
 /// Whether a command line that can't be parsed asks for JSON.
@@ -84,4 +108,50 @@ fn wants_json(arguments: &[OsString]) -> bool {
     let words: Vec<&str> = arguments.iter().filter_map(|argument| argument.to_str()).collect();
     words.iter().any(|word| matches!(*word, "-ojson" | "-o=json" | "--output=json"))
         || words.windows(2).any(|pair| matches!(pair, ["-o" | "--output", "json"]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failure(line: &str) -> String {
+        let arguments: Vec<OsString> = line.split_whitespace().map(OsString::from).collect();
+        let error = Cli::try_parse_from(&arguments).expect_err("wrong usage");
+        usage_failure(&error, &arguments).render(Format::Table, output::style::Style::plain())
+    }
+
+    #[test]
+    fn the_definition_of_the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn wrong_usage_says_what_would_be_right() {
+        let lines = [
+            "haltline kil fleet acme",
+            "haltline kill acme/finance --reason x",
+            "haltline kill flet acme --reason x",
+            "haltline resume kill-1",
+            "haltline resume fleet --reason x",
+            "haltline kills --bogus",
+            "haltline agent show acme",
+            "haltline operator add bob --role aprover --identity-out bob",
+            "haltline operator add --role admin",
+            "haltline --timeout 5 status",
+            "haltline fleet create acme --tool",
+            "haltline status --output jsn",
+            "haltline --endpoint nowhere status",
+        ];
+        let shown: Vec<String> = lines.iter().map(|line| format!("$ {line}\n{}", failure(line))).collect();
+        insta::assert_snapshot!(shown.join("\n\n"));
+    }
+
+    #[test]
+    fn json_is_asked_for_in_every_spelling() {
+        for line in ["-o json", "-ojson", "--output json", "--output=json"] {
+            let words: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+            assert!(wants_json(&words), "{line}");
+        }
+        assert!(!wants_json(&["--output".into(), "yaml".into()]));
+    }
 }

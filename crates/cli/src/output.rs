@@ -60,7 +60,7 @@ impl Screen {
     /// # Errors
     /// Standard output refuses.
     pub(crate) fn print(&self, result: &dyn Render) -> Result<(), Failure> {
-        self.write_out(&self.rendered(result))
+        write_out(&self.rendered(result))
     }
 
     /// A result as text.
@@ -83,8 +83,8 @@ impl Screen {
     pub(crate) fn print_item(&self, result: &dyn Render) -> Result<(), Failure> {
         match self.format {
             Format::Table => self.print(result),
-            Format::Json => self.write_out(&(value::json_line(&result.value()) + "\n")),
-            Format::Yaml => self.write_out(&format!("---\n{}", value::yaml(&result.value()))),
+            Format::Json => write_out(&(value::json_line(&result.value()) + "\n")),
+            Format::Yaml => write_out(&format!("---\n{}", value::yaml(&result.value()))),
         }
     }
 
@@ -92,17 +92,19 @@ impl Screen {
     pub(crate) fn remark(&self, text: &str) {
         eprintln!("{}", escape::line(text));
     }
+}
 
-    #[expect(clippy::unused_self, reason = "only a screen writes")]
-    fn write_out(&self, text: &str) -> Result<(), Failure> {
-        let mut stdout = io::stdout().lock();
-        let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
-        match written {
-            // Whoever reads has seen enough, as `head` does.
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
-            Err(error) => Err(Failure::local(format!("can't write to standard output: {error}"))),
-            Ok(()) => Ok(()),
-        }
+/// Writes to standard output.
+///
+/// # Errors
+/// It refuses. Where nobody reads any more, as `head` once it has seen enough, the failure is a quiet one.
+pub(crate) fn write_out(text: &str) -> Result<(), Failure> {
+    let mut stdout = io::stdout().lock();
+    let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+    match written {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(Failure::quiet_end()),
+        Err(error) => Err(Failure::local(format!("can't write to standard output: {error}"))),
+        Ok(()) => Ok(()),
     }
 }
 

@@ -55,7 +55,7 @@ pub struct KillArgs {
     #[arg(long, value_name = "DURATION", value_parser = values::millis)]
     pub expires: Option<Millis>,
     /// Why; everybody who meets the kill reads it
-    #[arg(long, value_name = "TEXT", required_unless_present = "dry_run")]
+    #[arg(long, value_name = "TEXT")]
     pub reason: Option<Reason>,
     /// Show what would stop, and change nothing
     #[arg(long)]
@@ -147,8 +147,10 @@ impl KillArgs {
             (Mode::Freeze, None) => Ok(KillMode::Freeze),
             (Mode::Terminate, None) => Ok(KillMode::Terminate),
             (Mode::Drain, Some(drain)) => Ok(KillMode::Drain(drain)),
-            (Mode::Drain, None) => Err(Failure::usage("--mode drain doesn't say how long what runs may go on")
-                .hint("add --drain DURATION, as in --drain 10min")),
+            (Mode::Drain, None) => {
+                Err(Failure::usage("--mode drain doesn't say how long what runs may go on")
+                    .hint("add --drain DURATION, as in --drain 10min"))
+            }
             (_, Some(_)) => Err(Failure::usage("--drain only goes with --mode drain")
                 .hint("add --mode drain, or leave --drain out")),
         }

@@ -66,7 +66,8 @@ pub(crate) fn role_binding(text: &str) -> Result<RoleBinding, String> {
     match ROLES.iter().find(|(known, _)| *known == name) {
         Some((_, role)) => Ok(RoleBinding { role: *role, path }),
         None => {
-            let hint = nearest(name, names).map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+            let hint =
+                nearest(name, names).map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
             Err(format!("no role is called that: expected one of {}, or ROLE@PATH{hint}", names.join(", ")))
         }
     }

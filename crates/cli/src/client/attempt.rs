@@ -83,7 +83,10 @@ impl Attempts {
     /// Whether every node refuses the connection itself for a reason that time won't mend.
     pub(super) fn are_hopeless(&self, nodes: usize) -> bool {
         self.0.len() == nodes
-            && self.0.iter().all(|(_, vain)| matches!(&vain.why, Why::Tls(failure) if !failure.is_transient()))
+            && self
+                .0
+                .iter()
+                .all(|(_, vain)| matches!(&vain.why, Why::Tls(failure) if !failure.is_transient()))
     }
 
     /// The pause that a node asked for.
@@ -121,7 +124,9 @@ impl Attempts {
             _ => None,
         });
         let hint = match &said {
-            Some(_) => "a node answers, but the cluster can't decide: `haltline status` shows which nodes are missing",
+            Some(_) => {
+                "a node answers, but the cluster can't decide: `haltline status` shows which nodes are missing"
+            }
             None => "check that the nodes run and the addresses are right, or give it longer with --timeout",
         };
         let reason = said.unwrap_or_else(|| "UNREACHABLE".to_owned());
@@ -190,7 +195,7 @@ mod tests {
         attempts.add(&second, Vain { why: Why::Silence(Duration::from_secs(3)), pause: None });
         let failure = attempts.timed_out("placing the kill", Duration::from_secs(15));
         assert_eq!(failure.exit, Exit::Unreachable);
-        insta::assert_snapshot!(failure.message, @"");
+        insta::assert_snapshot!(failure.message, @r"placing the kill: no answer within 15 s; 127.0.0.1:7001: Connection refused; 127.0.0.1:7002: silent for 3 s");
         assert!(!attempts.are_hopeless(2));
     }
 

@@ -1,9 +1,8 @@
 //! Lists, page by page, up to a limit.
 
-use crate::failure::Failure;
+use haltline_core::limits::PAGE_SIZE_MAX;
 
-/// Items asked for at once: the most that a node gives.
-const PAGE_SIZE: u32 = 1_000;
+use crate::failure::Failure;
 
 /// A list, perhaps cut at the limit.
 #[derive(Debug, Clone)]
@@ -29,10 +28,11 @@ where
     let mut token = String::new();
     loop {
         let have = u32::try_from(items.len()).unwrap_or(u32::MAX);
-        let size = if limit == 0 { PAGE_SIZE } else { PAGE_SIZE.min(limit - have) };
-        let (page, next) = fetch(size, token).await?;
-        if page.is_empty() && !next.is_empty() {
-            return Err(Failure::protocol("a node sent an empty page and says that more follow"));
+        let size = if limit == 0 { PAGE_SIZE_MAX } else { PAGE_SIZE_MAX.min(limit - have) };
+        let (page, next) = fetch(size, token.clone()).await?;
+        // An empty page is no end: a node looks at so many items a page, and perhaps none of them fits. But it goes on.
+        if !next.is_empty() && next == token {
+            return Err(Failure::protocol("a node's list doesn't go on: it sent the same page token twice"));
         }
         items.extend(page);
         let full = limit != 0 && items.len() >= limit as usize;
@@ -70,6 +70,17 @@ mod tests {
         let exactly = fetch(5, 5).await;
         assert_eq!((exactly.items, exactly.more), (vec![0, 1, 2, 3, 4], false));
         assert!(fetch(10, 0).await.items.is_empty());
+    }
+
+    #[tokio::test]
+    async fn an_empty_page_is_no_end() {
+        let sparse = all_pages(0, |_, token| async move {
+            Ok(match token.as_str() {
+                "" => (Vec::new(), "on".to_owned()),
+                _ => (vec![1], String::new()),
+            })
+        });
+        assert_eq!(sparse.await.expect("pages").items, [1]);
     }
 
     #[tokio::test]

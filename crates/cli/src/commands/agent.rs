@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::{Session, fleet, resource};
 use crate::{
     args::registry::{AgentCommand, AgentListArgs},
-    client::{ANSWER_BYTES_MAX, Client, Paged, all_pages},
+    client::{Client, Paged, all_pages},
     exit::Exit,
     failure::Failure,
     output::{Render, page::Page, table::Table},
@@ -66,11 +66,7 @@ pub(crate) async fn all(
         let answer = client
             .call("listing agents", |channel| {
                 let request = request.clone();
-                async move {
-                    let mut service =
-                        FleetServiceClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX);
-                    service.list_agents(request).await
-                }
+                async move { FleetServiceClient::new(channel).list_agents(request).await }
             })
             .await?;
         Ok((answer.agents, answer.next_page_token))

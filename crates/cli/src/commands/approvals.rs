@@ -149,12 +149,8 @@ struct List {
 
 impl Render for List {
     fn page(&self, page: &mut Page) {
-        let mut table = Table::default()
-            .word("APPROVAL")
-            .text("COMMAND")
-            .word("BY")
-            .word("SIGNED")
-            .word("LAPSES");
+        let mut table =
+            Table::default().word("APPROVAL").text("COMMAND").word("BY").word("SIGNED").word("LAPSES");
         for waiting in &self.waiting {
             let (title, fields) = describe::describe(&waiting.command);
             let subject = fields.first().map(|(_, value)| format!(": {value}")).unwrap_or_default();
@@ -184,9 +180,7 @@ impl Shown<'_> {
         let waiting = self.waiting;
         let (title, fields) = describe::describe(&waiting.command);
         page.toned(format!("{} asks to {title}:", waiting.requester), Tone::Warn);
-        for (name, value) in &fields {
-            page.facts([(&format!("  {name}"), Some(value.clone()))]);
-        }
+        page.fields("  ", fields.iter().map(|(name, value)| (name.as_str(), value.clone())));
         page.line(format!(
             "Signed by {} of {}: {}. It needs {} more, and lapses {}.",
             waiting.signed_by.len(),

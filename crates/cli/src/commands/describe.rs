@@ -1,7 +1,9 @@
 //! A command in full, as an approver must see it before signing: read from the very value whose bytes are signed.
 
 use haltline_core::{
-    command::{Command, FleetCreate, FleetUpdate, KillMode, PersonAdd, PersonUpdate, RevocationTarget, RoleBinding},
+    command::{
+        Command, FleetCreate, FleetUpdate, KillMode, PersonAdd, PersonUpdate, RevocationTarget, RoleBinding,
+    },
     policy::{Intent, Limits},
     text::Labels,
 };
@@ -41,35 +43,35 @@ pub(super) fn describe(command: &Command) -> (&'static str, Vec<(String, String)
         }
         Command::Kill(kill) => {
             fields.add("stops", &kill.selector);
-            fields.add("mode", mode_text(kill.mode));
+            fields.add("mode", &mode_text(kill.mode));
             if let Some(expiry) = kill.expires_after {
-                fields.add("expires after", expiry);
+                fields.add("expires after", &expiry);
             }
             fields.add("reason", &kill.reason);
             "place a kill"
         }
         Command::Resume(resume) => {
-            fields.add("kill", resume.kill);
+            fields.add("kill", &resume.kill);
             fields.add("which stops", &resume.selector);
             fields.add("reason", &resume.reason);
             "lift a kill"
         }
         Command::Approve(approve) => {
-            fields.add("approval", approve.approval);
+            fields.add("approval", &approve.approval);
             "approve a command"
         }
         Command::Withdraw(withdraw) => {
-            fields.add("approval", withdraw.approval);
+            fields.add("approval", &withdraw.approval);
             "withdraw a command"
         }
         Command::Revoke(revoke) => {
-            fields.add("target", target_text(&revoke.target));
+            fields.add("target", &target_text(&revoke.target));
             fields.add("reason", &revoke.reason);
             "revoke"
         }
         Command::PolicyUpdate(policy) => {
-            fields.add("people to resume", policy.approvals_to_resume);
-            fields.add("people to widen", policy.approvals_to_widen);
+            fields.add("people to resume", &policy.approvals_to_resume);
+            fields.add("people to widen", &policy.approvals_to_widen);
             "change the policy"
         }
     };
@@ -100,7 +102,7 @@ pub(super) fn target_text(target: &RevocationTarget) -> String {
 struct Fields(Vec<(String, String)>);
 
 impl Fields {
-    fn add(&mut self, name: &str, value: impl ToString) {
+    fn add(&mut self, name: &str, value: &impl ToString) {
         let value = value.to_string();
         if !value.is_empty() {
             self.0.push((name.to_owned(), value));
@@ -120,7 +122,7 @@ impl Fields {
     fn fleet_update(&mut self, update: &FleetUpdate) -> &'static str {
         self.add("fleet", &update.path);
         if let Some(version) = update.expected_version {
-            self.add("at version", version);
+            self.add("at version", &version);
         }
         if let Some(labels) = &update.labels {
             self.labels(labels);
@@ -146,7 +148,7 @@ impl Fields {
         for key in &add.tls_keys {
             self.add("TLS key", key);
         }
-        self.add("signing key", add.signing_key);
+        self.add("signing key", &add.signing_key);
         "enrol a person"
     }
 
@@ -159,29 +161,29 @@ impl Fields {
             self.add("TLS key", key);
         }
         if let Some(key) = update.signing_key {
-            self.add("signing key", key);
+            self.add("signing key", &key);
         }
         "change a person"
     }
 
     fn labels(&mut self, labels: &Labels) {
-        self.add("labels", if labels.is_empty() { "none".to_owned() } else { labels.to_string() });
+        self.add("labels", &if labels.is_empty() { "none".to_owned() } else { labels.to_string() });
     }
 
     fn roles(&mut self, roles: &[RoleBinding]) {
-        self.add("roles", roles.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "));
+        self.add("roles", &roles.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "));
     }
 
     fn intent(&mut self, intent: &Intent) {
         self.add("purpose", &intent.purpose);
         for (name, patterns) in resource::intent_lists(intent) {
-            self.add(&name, patterns);
+            self.add(&name, &patterns);
         }
     }
 
     fn limits(&mut self, limits: &Limits) {
         let text = resource::limits_text(&v1::Limits::from(limits));
-        self.add("limits", if text.is_empty() { "inherited".to_owned() } else { text });
+        self.add("limits", &if text.is_empty() { "inherited".to_owned() } else { text });
     }
 }
 
@@ -204,7 +206,12 @@ mod tests {
             selector: "fleet=acme/finance tool=pay.*".parse().expect("a selector"),
             reason: "fixed".parse().expect("a reason"),
         });
-        insta::assert_snapshot!(lines(&resume), @"");
+        insta::assert_snapshot!(lines(&resume), @r"
+        lift a kill
+        kill: kill-4
+        which stops: fleet=acme/finance tool=pay.*
+        reason: fixed
+        ");
         let add = Command::PersonAdd(PersonAdd {
             person: "bob".parse().expect("a name"),
             tls_keys: vec![KeyHash([1; 32])],
@@ -214,6 +221,12 @@ mod tests {
                 RoleBinding { role: Role::Responder, path: Some("acme".parse().expect("a path")) },
             ],
         });
-        insta::assert_snapshot!(lines(&add), @"");
+        insta::assert_snapshot!(lines(&add), @r"
+        enrol a person
+        person: bob
+        roles: admin@/, responder@acme
+        TLS key: 0101010101010101010101010101010101010101010101010101010101010101
+        signing key: 0202020202020202020202020202020202020202020202020202020202020202
+        ");
     }
 }

@@ -98,8 +98,11 @@ impl Done {
                 let what = if stored.is_agent { "agent" } else { "fleet" };
                 format!("Stored {what} {} at version {} (log index {index}).", stored.path, stored.version)
             }
-            Outcome::Deleted(deleted) => format!("Deleted {} (log index {index}).", deleted.name),
-            Outcome::PersonStored(stored) => format!("Enrolled {} (log index {index}).", stored.name),
+            Outcome::Deleted(deleted) => {
+                let what = deleted_kind(deleted.kind());
+                format!("Deleted {what} {} (log index {index}).", deleted.name)
+            }
+            Outcome::PersonStored(stored) => format!("Stored person {} (log index {index}).", stored.name),
             Outcome::Killed(killed) => {
                 let selector = resource::selector_text(killed.selector.as_ref());
                 format!("Placed {}: it stops {selector} (log index {}).", KillId(killed.kill), killed.index)
@@ -133,7 +136,9 @@ impl Done {
                 "path": stored.path,
                 "version": stored.version,
             }),
-            Outcome::Deleted(deleted) => json!({ "outcome": "deleted", "name": deleted.name }),
+            Outcome::Deleted(deleted) => {
+                json!({ "outcome": "deleted", "kind": deleted_kind(deleted.kind()), "name": deleted.name })
+            }
             Outcome::PersonStored(stored) => json!({
                 "outcome": "person_stored",
                 "name": stored.name,
@@ -145,7 +150,9 @@ impl Done {
                 "selector": resource::selector_text(killed.selector.as_ref()),
                 "adjusted": adjusted_name(killed.adjusted()),
             }),
-            Outcome::Resumed(resumed) => json!({ "outcome": "resumed", "kill": KillId(resumed.kill).to_string() }),
+            Outcome::Resumed(resumed) => {
+                json!({ "outcome": "resumed", "kill": KillId(resumed.kill).to_string() })
+            }
             Outcome::Pending(pending) => json!({
                 "outcome": "pending",
                 "approval": ApprovalId(pending.approval).to_string(),
@@ -163,6 +170,15 @@ impl Done {
             Outcome::PolicyStored(_) => json!({ "outcome": "policy_stored" }),
             Outcome::Executed(_) | Outcome::Refusal(_) => json!({}),
         }
+    }
+}
+
+const fn deleted_kind(kind: v1::deleted::Kind) -> &'static str {
+    match kind {
+        v1::deleted::Kind::Unspecified => "resource",
+        v1::deleted::Kind::Fleet => "fleet",
+        v1::deleted::Kind::Agent => "agent",
+        v1::deleted::Kind::Person => "person",
     }
 }
 
@@ -254,8 +270,22 @@ mod tests {
     fn a_waiting_command_says_who_goes_on_and_how() {
         let done = Done::read(reply(pending())).expect("an outcome");
         assert_eq!(done.exit(), Exit::Pending);
-        insta::assert_snapshot!(screen(Format::Table).rendered(&done), @"");
-        insta::assert_snapshot!(screen(Format::Yaml).rendered(&done), @"");
+        insta::assert_snapshot!(screen(Format::Table).rendered(&done), @r"
+        Nothing has changed yet: this waits for 1 person more.
+        Another person goes on with: haltline approve approval-3
+        It lapses in 1 h.
+        ");
+        insta::assert_snapshot!(screen(Format::Yaml).rendered(&done), @r#"
+        approval: approval-3
+        deadline_cluster_time_ms: 3601000
+        needed: 2
+        outcome: pending
+        signed: 1
+        stamp:
+          cluster_time_ms: 1000
+          index: 42
+          wall_time: "2023-11-14T22:13:20Z"
+        "#);
     }
 
     #[test]
@@ -269,7 +299,10 @@ mod tests {
         };
         let done = Done::read(reply(Outcome::Killed(killed))).expect("an outcome");
         assert_eq!((done.exit(), done.kill()), (Exit::Done, Some(KillId(7))));
-        insta::assert_snapshot!(screen(Format::Table).rendered(&done), @"");
+        insta::assert_snapshot!(screen(Format::Table).rendered(&done), @r"
+        Placed kill-7: it stops fleet=acme/finance (log index 41).
+        It was narrowed to the part of the tree in which you may stop things.
+        ");
     }
 
     #[test]
@@ -277,7 +310,10 @@ mod tests {
         let inner = reply(Outcome::Resumed(v1::Resumed { kill: 7 }));
         let executed = v1::Executed { approval: 3, outcome: Some(Box::new(inner)) };
         let done = Done::read(reply(Outcome::Executed(Box::new(executed)))).expect("an outcome");
-        insta::assert_snapshot!(screen(Format::Table).rendered(&done), @"");
+        insta::assert_snapshot!(screen(Format::Table).rendered(&done), @r"
+        Lifted kill-7 (log index 42).
+        It had waited as approval-3.
+        ");
     }
 
     #[test]
@@ -287,7 +323,7 @@ mod tests {
         let executed = v1::Executed { approval: 3, outcome: Some(Box::new(inner)) };
         let failure = Done::read(reply(Outcome::Executed(Box::new(executed)))).expect_err("refused");
         assert_eq!((failure.exit, failure.reason.as_str()), (Exit::Refused, "UNKNOWN_KILL"));
-        insta::assert_snapshot!(failure.message, @"");
+        insta::assert_snapshot!(failure.message, @r"approval-3 was signed by all, and then refused: there is no kill-7 in force");
         assert!(Done::read(v1::CommandReply::default()).is_err());
     }
 }

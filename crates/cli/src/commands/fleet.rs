@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::{Session, resource};
 use crate::{
     args::registry::{FleetArgs, FleetCommand, FleetField, FleetListArgs, FleetUpdateArgs},
-    client::{ANSWER_BYTES_MAX, Client, Paged, all_pages},
+    client::{Client, Paged, all_pages},
     exit::Exit,
     failure::Failure,
     output::{
@@ -69,7 +69,8 @@ fn update(args: FleetUpdateArgs, before: v1::Fleet) -> Result<FleetUpdate, Failu
     let mut intent = Intent::try_from(before.intent.unwrap_or_default())
         .map_err(|error| resource::unreadable("an intent", &error))?;
     let mut limits = Limits::from(before.limits.unwrap_or_default());
-    let mut labels = Labels::from_pairs(&before.labels).map_err(|error| resource::unreadable("labels", &error))?;
+    let mut labels =
+        Labels::from_pairs(&before.labels).map_err(|error| resource::unreadable("labels", &error))?;
     let (intent_before, limits_before, labels_before) = (intent.clone(), limits, labels.clone());
     for field in clear {
         match field {
@@ -150,11 +151,7 @@ pub(crate) async fn all(client: &Client, under: &str, limit: u32) -> Result<Page
         let answer = client
             .call("listing fleets", |channel| {
                 let request = request.clone();
-                async move {
-                    let mut service =
-                        FleetServiceClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX);
-                    service.list_fleets(request).await
-                }
+                async move { FleetServiceClient::new(channel).list_fleets(request).await }
             })
             .await?;
         Ok((answer.fleets, answer.next_page_token))
@@ -166,7 +163,8 @@ struct List(Vec<v1::Fleet>);
 
 impl Render for List {
     fn page(&self, page: &mut Page) {
-        let mut table = Table::default().text("FLEET").number("AGENTS").word("STATE").text("OWNER").text("LABELS");
+        let mut table =
+            Table::default().text("FLEET").number("AGENTS").word("STATE").text("OWNER").text("LABELS");
         for fleet in &self.0 {
             table.row([
                 fleet.path.as_str().into(),

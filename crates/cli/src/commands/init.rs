@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use haltline_node::{
-    NodeError, Profile,
+    ConfigError, NodeError, Profile,
     init::{InitNode, InitOptions, InitReport, create_cluster},
 };
 use serde_json::{Value, json};
@@ -66,7 +66,11 @@ pub(crate) fn failure(error: &NodeError) -> Failure {
     };
     let failure = Failure::new(exit, error.code().to_ascii_uppercase(), error.to_string());
     match error {
-        NodeError::Config(_) => failure.hint("`haltline node --print-config` shows every key with its default"),
+        NodeError::Config(ConfigError::Missing { .. } | ConfigError::Read { .. }) => {
+            failure.hint("name the node's file with --config FILE; `haltline init` writes one for each node")
+        }
+        NodeError::Config(_) => failure
+            .hint("`haltline node --config FILE --print-config` shows every key in effect, with its meaning"),
         NodeError::BadInit(_) => failure.hint("`haltline init --help` shows how to name nodes"),
         _ => failure,
     }
@@ -130,7 +134,10 @@ mod tests {
     fn nodes_of_one_machine_dont_share_ports() {
         let first = node("127.0.0.1", 1, 7400).expect("ports");
         let second = node("::1", 2, 7400).expect("ports");
-        assert_eq!((first.api_address.as_str(), first.raft_address.as_str()), ("127.0.0.1:7400", "127.0.0.1:7401"));
+        assert_eq!(
+            (first.api_address.as_str(), first.raft_address.as_str()),
+            ("127.0.0.1:7400", "127.0.0.1:7401")
+        );
         assert_eq!((second.api_address.as_str(), second.http_address.port()), ("[::1]:7410", 7412));
         assert!(node("a", 40, 65_500).is_err());
     }

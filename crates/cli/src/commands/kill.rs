@@ -168,8 +168,15 @@ mod tests {
     #[test]
     fn a_dry_run_shows_the_radius() {
         let shown = Radius { radius: radius(1_200), asked: "fleet=acme".parse().expect("a selector") };
-        let screen = |format| Screen { format, width: 78, style: Style::plain(), error_style: Style::plain() };
-        insta::assert_snapshot!(screen(Format::Table).rendered(&shown), @"");
+        let screen =
+            |format| Screen { format, width: 78, style: Style::plain(), error_style: Style::plain() };
+        insta::assert_snapshot!(screen(Format::Table).rendered(&shown), @r"
+        asked for   fleet=acme
+        would stop  fleet=acme/finance
+        which is    2 fleets of 6, 1,200 agents of 3,000
+        fleets      acme/finance, acme/finance/invoice
+        agents      acme/finance/invoice/agent-00, acme/finance/invoic… and 1,180 more
+        ");
         assert!(screen(Format::Json).rendered(&shown).contains("\"agents\": 1200"));
     }
 }

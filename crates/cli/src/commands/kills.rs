@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::{Session, resource};
 use crate::{
     args::kill::{KillsArgs, KillsCommand},
-    client::{ANSWER_BYTES_MAX, Client, all_pages},
+    client::{Client, all_pages},
     exit::Exit,
     failure::Failure,
     output::{
@@ -35,11 +35,7 @@ pub(super) async fn run(session: &Session, args: KillsArgs) -> Result<Exit, Fail
             .client
             .call("listing kills", |channel| {
                 let request = request.clone();
-                async move {
-                    let mut service =
-                        KillServiceClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX);
-                    service.list_kills(request).await
-                }
+                async move { KillServiceClient::new(channel).list_kills(request).await }
             })
             .await?;
         Ok((answer.kills, answer.next_page_token))
@@ -84,7 +80,8 @@ impl Render for List {
                 kill.reason.as_str().into(),
             ]);
         }
-        let none = if self.with_lifted { "There are no kills." } else { "Nothing is stopped: no kill is in force." };
+        let none =
+            if self.with_lifted { "There are no kills." } else { "Nothing is stopped: no kill is in force." };
         page.table(&table, none);
     }
 

@@ -1,7 +1,7 @@
 //! `haltline node`: one node, its logs, and the signals that end it.
 
 use std::{
-    io::{self, IsTerminal, Read, Write},
+    io::{self, IsTerminal, Read},
     time::Duration,
 };
 
@@ -17,23 +17,29 @@ use crate::{args::NodeArgs, exit::Exit, failure::Failure};
 pub(super) async fn run(args: &NodeArgs) -> Result<Exit, Failure> {
     let config = NodeConfig::load(args.config.as_deref()).map_err(|error| failure(&error.into()))?;
     if args.print_config {
-        return print(&config);
+        crate::output::write_out(&config.to_toml())?;
+        return Ok(Exit::Done);
     }
     start_logs(&config)?;
-    let shutdown = CancellationToken::new();
-    stop_on_signals(&shutdown)?;
+    let ending = Ending::default();
+    stop_on_signals(&ending)?;
     if args.until_stdin_closes {
-        stop_with_parent(&shutdown)?;
+        stop_with_parent(&ending)?;
     }
-    haltline_node::run(config, shutdown).await.map_err(|error| failure(&error))?;
+    tokio::select! {
+        ended = haltline_node::run(config, ending.asked.clone()) => ended.map_err(|error| failure(&error))?,
+        () = ending.insisted.cancelled() => return Err(Failure::local("stopped at once, in the middle of stopping in order")),
+    }
     Ok(Exit::Done)
 }
 
-fn print(config: &NodeConfig) -> Result<Exit, Failure> {
-    io::stdout()
-        .write_all(config.to_toml().as_bytes())
-        .map_err(|error| Failure::local(format!("can't write to standard output: {error}")))?;
-    Ok(Exit::Done)
+/// How a node is told to end.
+#[derive(Debug, Clone, Default)]
+struct Ending {
+    /// In order.
+    asked: CancellationToken,
+    /// At once.
+    insisted: CancellationToken,
 }
 
 /// Logs go to standard error: for people on a terminal, as JSON elsewhere.
@@ -60,22 +66,19 @@ fn start_logs(config: &NodeConfig) -> Result<(), Failure> {
 }
 
 /// The first signal asks for an orderly end, the second one insists.
-fn stop_on_signals(shutdown: &CancellationToken) -> Result<(), Failure> {
-    let listen = |kind| signal(kind).map_err(|error| Failure::local(format!("can't listen for signals: {error}")));
+fn stop_on_signals(ending: &Ending) -> Result<(), Failure> {
+    let listen =
+        |kind| signal(kind).map_err(|error| Failure::local(format!("can't listen for signals: {error}")));
     let (mut interrupt, mut terminate) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
-    let shutdown = shutdown.clone();
+    let ending = ending.clone();
     tokio::spawn(async move {
-        for is_first in [true, false] {
+        for told in [&ending.asked, &ending.insisted] {
             tokio::select! {
                 _ = interrupt.recv() => {}
                 _ = terminate.recv() => {}
             }
-            if is_first {
-                tracing::info!("stopping; another signal stops at once");
-                shutdown.cancel();
-            } else {
-                std::process::exit(i32::from(Exit::Refused.code()));
-            }
+            tracing::info!("stopping; another signal stops at once");
+            told.cancel();
         }
     });
     Ok(())
@@ -85,19 +88,27 @@ fn stop_on_signals(shutdown: &CancellationToken) -> Result<(), Failure> {
 const ORPHAN_GRACE: Duration = Duration::from_secs(10);
 
 /// Ends the node when standard input closes, which it does however the parent dies.
-fn stop_with_parent(shutdown: &CancellationToken) -> Result<(), Failure> {
-    let shutdown = shutdown.clone();
+fn stop_with_parent(ending: &Ending) -> Result<(), Failure> {
+    let closed = CancellationToken::new();
+    let told = closed.clone();
     let watch = move || {
         let mut stdin = io::stdin().lock();
         let mut buffer = [0; 64];
         while matches!(stdin.read(&mut buffer), Ok(read) if read > 0) {}
-        shutdown.cancel();
-        std::thread::sleep(ORPHAN_GRACE);
-        std::process::exit(i32::from(Exit::Refused.code()));
+        told.cancel();
     };
+    // A thread of its own: a read of standard input can't be cancelled, and would keep the runtime from ending.
     std::thread::Builder::new()
         .name("parent-watch".to_owned())
         .spawn(watch)
-        .map(drop)
-        .map_err(|error| Failure::local(format!("can't watch standard input: {error}")))
+        .map_err(|error| Failure::local(format!("can't watch standard input: {error}")))?;
+    let ending = ending.clone();
+    tokio::spawn(async move {
+        closed.cancelled().await;
+        tracing::info!("standard input closed: stopping");
+        ending.asked.cancel();
+        tokio::time::sleep(ORPHAN_GRACE).await;
+        ending.insisted.cancel();
+    });
+    Ok(())
 }

@@ -47,8 +47,12 @@ pub(super) async fn run(command: OperatorCommand, global: &Global, screen: Scree
         }
         OperatorCommand::List(args) => list(&Session::open(global, screen)?, args).await,
         OperatorCommand::Update(args) => {
-            let update =
-                PersonUpdate { person: args.name, tls_keys: None, signing_key: None, roles: Some(args.roles) };
+            let update = PersonUpdate {
+                person: args.name,
+                tls_keys: None,
+                signing_key: None,
+                roles: Some(args.roles),
+            };
             Session::open(global, screen)?.carry_out(Command::PersonUpdate(update)).await
         }
         OperatorCommand::Remove { name } => {
@@ -67,7 +71,11 @@ fn request(name: &PersonId, directory: &Path, screen: Screen) -> Result<Exit, Fa
         directory.join("request.json").display()
     );
     let text = format!("Made the keys of {name} in {}; they never leave it.", directory.display());
-    screen.print(&Note { text, next: Some(next), fields: vec![("identity", directory.display().to_string())] })?;
+    screen.print(&Note {
+        text,
+        next: Some(next),
+        fields: vec![("identity", directory.display().to_string())],
+    })?;
     Ok(Exit::Done)
 }
 
@@ -123,8 +131,7 @@ async fn add_at_once(
     let done = enrol(&session.client, pending.request(), roles).await?;
     session.screen.print(&done)?;
     if done.pending().is_some() {
-        let (request, certificate) =
-            (directory.join("request.json"), directory.join("certificate.json"));
+        let (request, certificate) = (directory.join("request.json"), directory.join("certificate.json"));
         session.screen.remark(&format!(
             "Once it is approved: haltline operator certify --request {} --out {} && haltline --identity {} operator accept {}",
             request.display(),
@@ -193,7 +200,8 @@ fn write_certificate(
 ) -> Result<Exit, Failure> {
     refuse_to_overwrite(out)?;
     issued.save(out)?;
-    let text = format!("Wrote the certificate of {} to {}; nothing in it is secret.", request.name(), out.display());
+    let text =
+        format!("Wrote the certificate of {} to {}; nothing in it is secret.", request.name(), out.display());
     let next = format!("{} goes on with: haltline operator accept {}", request.name(), out.display());
     session.show(&Note {
         text,

@@ -14,7 +14,8 @@ pub(super) fn confirm(question: &str, what: &str) -> Result<(), Failure> {
             .hint("add --yes to go on without a question"));
     }
     let mut stderr = io::stderr().lock();
-    let asked = write!(stderr, "{} [y/N] ", crate::output::escape::line(question)).and_then(|()| stderr.flush());
+    let asked =
+        write!(stderr, "{} [y/N] ", crate::output::escape::line(question)).and_then(|()| stderr.flush());
     asked.map_err(|error| Failure::local(format!("can't ask on the terminal: {error}")))?;
     let mut answer = String::new();
     io::stdin()

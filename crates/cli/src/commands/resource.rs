@@ -61,8 +61,9 @@ pub(super) fn labels(pairs: Vec<(String, String)>) -> Result<Labels, Failure> {
     let mut keys: Vec<&str> = pairs.iter().map(|(key, _)| key.as_str()).collect();
     keys.sort_unstable();
     if let Some(twice) = keys.windows(2).find(|pair| pair[0] == pair[1]) {
-        return Err(Failure::usage(format!("--label {}= stands there twice", twice[0]))
-            .hint("a label has one value"));
+        return Err(
+            Failure::usage(format!("--label {}= stands there twice", twice[0])).hint("a label has one value")
+        );
     }
     Labels::from_pairs(pairs).map_err(|error| Failure::usage(format!("--label: {error}")))
 }

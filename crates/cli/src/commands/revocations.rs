@@ -54,7 +54,8 @@ struct List {
 
 impl Render for List {
     fn page(&self, page: &mut Page) {
-        let mut table = Table::default().text("REVOKED").word("BY").word("PLACED").word("KEPT").text("REASON");
+        let mut table =
+            Table::default().text("REVOKED").word("BY").word("PLACED").word("KEPT").text("REASON");
         for Row { target, revocation } in &self.rows {
             table.row([
                 describe::target_text(target).into(),

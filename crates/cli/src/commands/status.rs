@@ -1,6 +1,6 @@
 //! `haltline status`: every node asked at once, each in its own words, and whether they agree.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use haltline_core::time::Millis;
 use haltline_pki::Endpoint;
@@ -86,8 +86,15 @@ impl Overview {
         let Some(best) = self.best() else { return false };
         let voters: Vec<u64> =
             best.members.iter().filter(|member| member.voter).map(|member| member.id).collect();
-        let present = voters.iter().filter(|id| self.answering().any(|status| status.node_id == **id)).count();
+        let present =
+            voters.iter().filter(|id| self.answering().any(|status| status.node_id == **id)).count();
         best.leader_id != 0 && present * 2 > voters.len()
+    }
+
+    /// The versions that run; more than one in the middle of an upgrade.
+    fn versions(&self) -> String {
+        let versions: BTreeSet<&str> = self.answering().map(|status| status.version.as_str()).collect();
+        versions.into_iter().collect::<Vec<_>>().join(", ")
     }
 
     /// Whether nodes at the same place of the chain have the same head; two that don't must never be.
@@ -108,6 +115,7 @@ impl Render for Overview {
             ("cluster time", Some(times::length(Millis(cluster.cluster_time_ms)))),
             ("you are", Some(cluster.you.clone())),
             ("people needed", Some(people_needed(cluster, policy))),
+            ("version", Some(self.versions())),
             ("registered", self.best().and_then(|status| status.counts).map(|counts| registered(&counts))),
         ]);
         if cluster.bootstrap {
@@ -124,8 +132,7 @@ impl Render for Overview {
             .number("TERM")
             .number("APPLIED")
             .word("CHAIN HEAD")
-            .word("UP")
-            .word("VERSION");
+            .word("UP");
         for (endpoint, said) in &self.nodes {
             table.row(row(endpoint, said));
         }
@@ -136,10 +143,16 @@ impl Render for Overview {
             }
         }
         if self.forked() {
-            page.toned("Two nodes disagree about the chain. This must never be: keep both, and report it.", Tone::Bad);
+            page.toned(
+                "Two nodes disagree about the chain. This must never be: keep both, and report it.",
+                Tone::Bad,
+            );
         }
         if !self.has_quorum() {
-            page.toned("There is no quorum: nothing can be changed, and edges stop permitting as leases end.", Tone::Bad);
+            page.toned(
+                "There is no quorum: nothing can be changed, and edges stop permitting as leases end.",
+                Tone::Bad,
+            );
         }
     }
 
@@ -184,12 +197,12 @@ fn registered(counts: &v1::Counts) -> String {
     parts.join(", ")
 }
 
-fn row(endpoint: &Endpoint, said: &Result<v1::Status, Failure>) -> [Cell; 8] {
+fn row(endpoint: &Endpoint, said: &Result<v1::Status, Failure>) -> [Cell; 7] {
     let Ok(status) = said else {
-        let node = endpoint.node().map(|node| node.to_string()).unwrap_or_default();
+        let node = endpoint.node().map_or_else(|| "?".to_owned(), |node| format!("node {node}"));
         let silent = Cell::toned("silent", Tone::Bad);
-        let [term, applied, head, up, version] = [(); 5].map(|()| Cell::from("-"));
-        return [node.into(), endpoint.to_string().into(), silent, term, applied, head, up, version];
+        let [term, applied, head, up] = [(); 4].map(|()| Cell::from("-"));
+        return [node.into(), endpoint.to_string().into(), silent, term, applied, head, up];
     };
     let head = hex(&status.chain_head);
     let role = match status.role.as_str() {
@@ -198,14 +211,13 @@ fn row(endpoint: &Endpoint, said: &Result<v1::Status, Failure>) -> [Cell; 8] {
         other => other.into(),
     };
     [
-        format!("{} {}", status.node_id, status.node_name).trim_end().into(),
+        status.node_name.as_str().into(),
         endpoint.to_string().into(),
         role,
         status.term.to_string().into(),
         grouped(status.applied_index).into(),
         head.get(..HEAD_SHOWN).unwrap_or(&head).into(),
         times::length(Millis(status.uptime_ms)).into(),
-        status.version.as_str().into(),
     ]
 }
 
@@ -259,7 +271,13 @@ mod tests {
             chain_head: vec![head; 32],
             uptime_ms: 3_661_000,
             members: [1, 2, 3].map(member).into(),
-            counts: Some(v1::Counts { fleets: 6, agents: 3_000, people: 2, kills: 1, ..v1::Counts::default() }),
+            counts: Some(v1::Counts {
+                fleets: 6,
+                agents: 3_000,
+                people: 2,
+                kills: 1,
+                ..v1::Counts::default()
+            }),
             ..v1::Status::default()
         }
     }
@@ -273,7 +291,10 @@ mod tests {
             ..v1::Cluster::default()
         };
         let endpoint = |port: usize| format!("127.0.0.1:{}", 7001 + port).parse().expect("an endpoint");
-        Overview { cluster, nodes: nodes.into_iter().enumerate().map(|(n, said)| (endpoint(n), said)).collect() }
+        Overview {
+            cluster,
+            nodes: nodes.into_iter().enumerate().map(|(n, said)| (endpoint(n), said)).collect(),
+        }
     }
 
     #[test]
@@ -281,8 +302,23 @@ mod tests {
         let silent = Failure::new(Exit::Unreachable, "UNREACHABLE", "Connection refused");
         let shown = overview(vec![Ok(status(1, "leader", 9)), Ok(status(2, "follower", 9)), Err(silent)]);
         assert!(shown.has_quorum() && !shown.forked());
-        let screen = Screen { format: Format::Table, width: 80, style: Style::plain(), error_style: Style::plain() };
-        insta::assert_snapshot!(screen.rendered(&shown), @"");
+        let screen =
+            Screen { format: Format::Table, width: 80, style: Style::plain(), error_style: Style::plain() };
+        insta::assert_snapshot!(screen.rendered(&shown), @r"
+        cluster        07070707070707070707070707070707
+        cluster time   1 min 30 s
+        you are        ada
+        people needed  1 for anything, while in bootstrap
+        version        0.1.0
+        registered     6 fleets, 3,000 agents, 2 people, 1 kill in force
+        Bootstrap: one person may do everything until a second one is enrolled (haltline operator add).
+
+        NODE    ADDRESS         ROLE      TERM  APPLIED  CHAIN HEAD    UP
+        node-1  127.0.0.1:7001  leader       4   12,345  090909090909  1 h 1 min
+        node-2  127.0.0.1:7002  follower     4   12,345  090909090909  1 h 1 min
+        ?       127.0.0.1:7003  silent       -        -  -             -
+        127.0.0.1:7003 is silent: Connection refused
+        ");
     }
 
     #[test]

@@ -138,7 +138,10 @@ impl History {
 pub(super) async fn statuses(client: &Client, nodes: &[(NodeId, Endpoint)]) -> BTreeMap<NodeId, v1::Status> {
     let endpoints = nodes.iter().map(|(_, endpoint)| endpoint.clone()).collect();
     let said = status::ask_all(client, endpoints, GLANCE).await;
-    said.into_iter().filter_map(|(_, said)| said.ok()).map(|status| (NodeId(status.node_id), status)).collect()
+    said.into_iter()
+        .filter_map(|(_, said)| said.ok())
+        .map(|status| (NodeId(status.node_id), status))
+        .collect()
 }
 
 /// `node-1, node-2 and node-3`.

@@ -46,10 +46,14 @@ pub(super) async fn kill_leader(
     let writing = tokio::spawn(writer.run(path, stop.clone()));
     reach(&mut acknowledged, WRITES_EACH_SIDE).await?;
 
-    let process = stage.nodes.kill_dead(dead).await?;
+    let process = stage.nodes.kill_dead(dead)?;
     let killed_at = Instant::now();
     let before = *acknowledged.borrow();
-    stage.narrator.command(&format!("kill -9 {process}   ({}, after {} answers)", leader.node_name, grouped(before as u64)));
+    stage.narrator.command(&format!(
+        "kill -9 {process}   ({}, after {} answers)",
+        leader.node_name,
+        grouped(before as u64)
+    ));
     let successor = stage.leader(&people.ada).await?;
     reach(&mut acknowledged, before + WRITES_EACH_SIDE).await?;
     stop.cancel();
@@ -83,7 +87,8 @@ fn leader_first(stage: &Stage<'_>, people: &People, leader: NodeId) -> Result<Cl
 /// Waits until so many are acknowledged.
 async fn reach(acknowledged: &mut watch::Receiver<usize>, count: usize) -> Result<(), Failure> {
     let reached = timeout(PATIENCE, acknowledged.wait_for(|now| *now >= count)).await;
-    let slow = || Failure::local(format!("the writer didn't get {count} answers within {} s", PATIENCE.as_secs()));
+    let slow =
+        || Failure::local(format!("the writer didn't get {count} answers within {} s", PATIENCE.as_secs()));
     match reached {
         Ok(Ok(_)) => Ok(()),
         Ok(Err(_)) => Err(Failure::local("the writer ended early")),
@@ -121,11 +126,20 @@ async fn check_nothing_lost(
             grouped(written.resent)
         ),
     };
-    stage.check("A command that is sent again is carried out once", written.refused.is_empty() && !twice, &seen);
+    stage.check(
+        "A command that is sent again is carried out once",
+        written.refused.is_empty() && !twice,
+        &seen,
+    );
     stage.check(
         "The nodes that live hold the same history",
         history.events > 0,
-        &format!("{} are at event {} with chain head {}…", history.nodes, grouped(history.events), history.short_head()),
+        &format!(
+            "{} are at event {} with chain head {}…",
+            history.nodes,
+            grouped(history.events),
+            history.short_head()
+        ),
     );
     Ok(())
 }

@@ -24,7 +24,9 @@ use crate::{
 pub(super) async fn enrol(stage: &mut Stage<'_>, ada: Client) -> Result<People, Failure> {
     stage.narrator.act("From one person to two").await;
     let before = ada.cluster().await?.bootstrap;
-    stage.narrator.say("The cluster is in bootstrap: ada alone may do everything. She enrols a second admin, grace.");
+    stage
+        .narrator
+        .say("The cluster is in bootstrap: ada alone may do everything. She enrols a second admin, grace.");
     stage.narrator.command("haltline operator add grace --role admin");
     let everywhere = |role| vec![RoleBinding { role, path: None }];
     let pending = pending(stage, "grace")?;
@@ -105,18 +107,23 @@ pub(super) async fn resume(stage: &mut Stage<'_>, people: &People, kill: KillId)
     stage.narrator.act("Starting again takes two").await;
     let placed = kills::fetch(&people.ada, kill).await?;
     let selector = resource::selector(placed.selector)?;
-    let reason = "the refund rule is fixed".parse().map_err(|error| Failure::local(format!("a reason: {error}")))?;
+    let reason =
+        "the refund rule is fixed".parse().map_err(|error| Failure::local(format!("a reason: {error}")))?;
     let resume = Command::Resume(Resume { kill, selector, reason });
 
     stage.narrator.say("lin stopped the fleet with one command. She can't start it again:");
-    stage.narrator.command(&format!("haltline resume {kill} --reason \"the refund rule is fixed\"   (as lin)"));
+    stage
+        .narrator
+        .command(&format!("haltline resume {kill} --reason \"the refund rule is fixed\"   (as lin)"));
     let refused = people.lin.submit(resume.clone()).await.err();
     let is_denied = refused.as_ref().is_some_and(|failure| failure.exit == Exit::Denied);
     let words = refused.map_or_else(|| "it was accepted!".to_owned(), |failure| failure.message);
     stage.check("Who may stop may not start", is_denied, &format!("The cluster says: {words}"));
 
     stage.narrator.say("ada may ask for it, but not alone:");
-    stage.narrator.command(&format!("haltline resume {kill} --reason \"the refund rule is fixed\"   (as ada)"));
+    stage
+        .narrator
+        .command(&format!("haltline resume {kill} --reason \"the refund rule is fixed\"   (as ada)"));
     let asked = Done::read(people.ada.submit(resume).await?)?;
     let Some(waiting) = asked.pending().cloned() else {
         stage.check("One person alone can't resume", false, "ada alone lifted the kill.");
@@ -128,7 +135,9 @@ pub(super) async fn resume(stage: &mut Stage<'_>, people: &People, kill: KillId)
     let twice = approve(&people.ada, approval).await;
     let still_stopped = stopped_agents(stage, people).await?;
     let words = match &twice {
-        Err(failure) => format!("The cluster says: {}. {still_stopped} agents are still stopped.", failure.message),
+        Err(failure) => {
+            format!("The cluster says: {}. {still_stopped} agents are still stopped.", failure.message)
+        }
         Ok(_) => "ada signed twice and it counted!".to_owned(),
     };
     stage.check("One person alone can't resume", twice.is_err() && still_stopped > 0, &words);
@@ -140,13 +149,21 @@ pub(super) async fn resume(stage: &mut Stage<'_>, people: &People, kill: KillId)
     stage.check(
         "Two people together resume",
         done.exit() == Exit::Done && left == 0,
-        &format!("{kill} is lifted (log index {}): {left} agents of acme/finance/invoice are stopped now.", done.index()),
+        &format!(
+            "{kill} is lifted (log index {}): {left} agents of acme/finance/invoice are stopped now.",
+            done.index()
+        ),
     );
     let history = stage.agreement(&people.ada).await?;
     stage.check(
         "At the end all three nodes hold the same history",
         history.nodes.matches("node-").count() == 3,
-        &format!("{} are all at event {} with chain head {}…", history.nodes, history.events, history.short_head()),
+        &format!(
+            "{} are all at event {} with chain head {}…",
+            history.nodes,
+            history.events,
+            history.short_head()
+        ),
     );
     Ok(())
 }
@@ -154,6 +171,7 @@ pub(super) async fn resume(stage: &mut Stage<'_>, people: &People, kill: KillId)
 /// The most agents of the killed fleet that any node takes for stopped.
 async fn stopped_agents(stage: &Stage<'_>, people: &People) -> Result<usize, Failure> {
     let listed = stage.agents_by_node(&people.ada, super::act_stop::KILLED).await?;
-    let stopped = listed.values().map(|agents| agents.iter().filter(|agent| !agent.stopped_by.is_empty()).count());
+    let stopped =
+        listed.values().map(|agents| agents.iter().filter(|agent| !agent.stopped_by.is_empty()).count());
     Ok(stopped.max().unwrap_or_default())
 }

@@ -155,8 +155,8 @@ async fn stopped(stage: &Stage<'_>, people: &People, kill: KillId) -> Result<(Ve
     let mut beside = 0;
     for agents in listed.values() {
         let stopped = agents.iter().filter(|agent| agent.stopped_by.contains(&kill.0));
-        let (within, outside): (Vec<_>, Vec<_>) =
-            stopped.partition(|agent| agent.path.strip_prefix(KILLED).is_some_and(|rest| rest.starts_with('/')));
+        let (within, outside): (Vec<_>, Vec<_>) = stopped
+            .partition(|agent| agent.path.strip_prefix(KILLED).is_some_and(|rest| rest.starts_with('/')));
         inside.push(within.len() as u64);
         beside = beside.max(outside.len() as u64);
     }
@@ -170,7 +170,8 @@ mod tests {
     #[test]
     fn agents_are_shared_out_and_end() {
         let total = 100;
-        let agents: Vec<String> = (0..total).filter_map(|number| agent(number, total)).map(|a| a.to_string()).collect();
+        let agents: Vec<String> =
+            (0..total).filter_map(|number| agent(number, total)).map(|a| a.to_string()).collect();
         assert_eq!(agents.len(), 100);
         assert_eq!(agents.iter().filter(|path| path.starts_with(KILLED)).count(), 40);
         assert_eq!(agent(total, total), None);

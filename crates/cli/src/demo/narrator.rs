@@ -94,12 +94,15 @@ impl Narrator {
                 let lead = if position == 0 { word.as_str() } else { "      " };
                 self.write(&format!("  {lead}  {line}"));
             }
-            for line in wrapped(&escape::line(&claim.seen), width) {
-                self.write(&style.dim(&format!("          {line}")));
+            // What held was told when it was seen; what broke can't be told too often.
+            let seen = if claim.held { "" } else { claim.seen.as_str() };
+            for line in wrapped(&escape::line(seen), width) {
+                self.write(&style.bad(&format!("          {line}")));
             }
         }
         if let Some(why) = claims.why_interrupted() {
-            let line = format!("  {}  the demo stopped before its end: {}", style.bad("broken"), escape::line(why));
+            let line =
+                format!("  {}  the demo stopped before its end: {}", style.bad("broken"), escape::line(why));
             self.write(&line);
         }
         let total = claims.iter().count();
@@ -137,10 +140,19 @@ impl Narrator {
         for (command, meaning) in [
             (format!("{ada} status"), "who leads, and whether the nodes agree"),
             (format!("{ada} fleet list"), "what there is"),
-            (format!("{ada} kill fleet acme/sales --reason \"my first kill\" --dry-run"), "what a kill would stop"),
-            (format!("{ada} kill fleet acme/sales --reason \"my first kill\" --yes"), "stop it: one person suffices"),
+            (
+                format!("{ada} kill fleet acme/sales --reason \"my first kill\" --dry-run"),
+                "what a kill would stop",
+            ),
+            (
+                format!("{ada} kill fleet acme/sales --reason \"my first kill\" --yes"),
+                "stop it: one person suffices",
+            ),
             (format!("{ada} kills"), "what is stopped"),
-            (format!("{ada} resume kill-2 --reason \"seen enough\""), "start it again: waits for another person"),
+            (
+                format!("{ada} resume kill-2 --reason \"seen enough\""),
+                "start it again: waits for another person",
+            ),
             (format!("{ada} approvals"), "what waits; note its number"),
             (format!("{grace} approve APPROVAL"), "the other person agrees"),
             (format!("{ada} events --follow"), "everything, as it happens"),

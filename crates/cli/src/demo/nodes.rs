@@ -4,8 +4,9 @@ use std::{
     collections::BTreeSet,
     fs::File,
     net::{Ipv4Addr, SocketAddr, TcpListener},
+    os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
-    process::Stdio,
+    process::{Child, Command, Stdio},
 };
 
 use haltline_core::ids::NodeId;
@@ -15,7 +16,6 @@ use haltline_node::{
 };
 use haltline_pki::{Endpoint, PersonIdentity};
 use tempfile::TempDir;
-use tokio::process::{Child, Command};
 
 use crate::failure::Failure;
 
@@ -54,8 +54,9 @@ impl Nodes {
     /// # Errors
     /// No directory, or this binary can't be found.
     pub(super) fn create(keep: bool) -> Result<Self, Failure> {
-        let binary = std::env::current_exe()
-            .map_err(|error| Failure::local(format!("can't find this very binary to run it again: {error}")))?;
+        let binary = std::env::current_exe().map_err(|error| {
+            Failure::local(format!("can't find this very binary to run it again: {error}"))
+        })?;
         let directory = tempfile::Builder::new()
             .prefix("haltline-demo-")
             .tempdir()
@@ -79,7 +80,8 @@ impl Nodes {
         });
         let nodes: Vec<InitNode> = nodes.collect();
         let endpoints: Vec<Endpoint> = ports.chunks(3).map(|ports| address(ports[0]).into()).collect();
-        let admin = "ada".parse().map_err(|error| Failure::local(format!("the first admin's name: {error}")))?;
+        let admin =
+            "ada".parse().map_err(|error| Failure::local(format!("the first admin's name: {error}")))?;
         let options = InitOptions { out: self.path.join("cluster"), nodes, admin, profile: Profile::Lan };
         let report = create_cluster(&options).map_err(|error| crate::commands::init::failure(&error))?;
         self.nodes = report
@@ -115,7 +117,9 @@ impl Nodes {
         command.arg("node").arg("--config").arg(&node.config).stdout(Stdio::null()).stderr(log);
         // A group of its own, so that a Ctrl-C in the terminal reaches the demo alone, which then ends the nodes.
         command.process_group(0);
-        for (name, _) in std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"HALTLINE_")) {
+        for (name, _) in
+            std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"HALTLINE_"))
+        {
             command.env_remove(name);
         }
         if keep {
@@ -125,7 +129,7 @@ impl Nodes {
             command.arg("--until-stdin-closes").stdin(Stdio::piped());
         }
         let child = command.spawn().map_err(|error| cant("start a node", error))?;
-        let process_id = child.id().unwrap_or_default();
+        let process_id = child.id();
         node.process = Some(child);
         Ok(process_id)
     }
@@ -134,14 +138,14 @@ impl Nodes {
     ///
     /// # Errors
     /// It isn't running.
-    pub(super) async fn kill_dead(&mut self, id: NodeId) -> Result<u32, Failure> {
+    pub(super) fn kill_dead(&mut self, id: NodeId) -> Result<u32, Failure> {
         let node = self.node_mut(id)?;
         let gone = || Failure::local(format!("node {id} isn't running"));
         let mut child = node.process.take().ok_or_else(gone)?;
-        let process_id = child.id().ok_or_else(gone)?;
+        let process_id = child.id();
         child
             .kill()
-            .await
+            .and_then(|()| child.wait())
             .map_err(|error| Failure::local(format!("can't kill process {process_id}: {error}")))?;
         Ok(process_id)
     }
@@ -167,7 +171,7 @@ impl Nodes {
 
     /// The processes that run.
     pub(super) fn process_ids(&self) -> impl Iterator<Item = u32> {
-        self.nodes.iter().filter_map(|node| node.process.as_ref()?.id())
+        self.nodes.iter().filter_map(|node| Some(node.process.as_ref()?.id()))
     }
 
     /// Where everything is.
@@ -190,10 +194,11 @@ impl Nodes {
     pub(super) fn stop(&mut self) {
         for child in self.nodes.iter_mut().filter_map(|node| node.process.as_mut()) {
             // One that is gone already needs no killing.
-            let _ = child.start_kill();
+            let _ = child.kill();
         }
-        for child in self.nodes.iter_mut().filter_map(|node| node.process.take()) {
-            reap(child);
+        for mut child in self.nodes.iter_mut().filter_map(|node| node.process.take()) {
+            // Waited for, so that its files are free before they are removed.
+            let _ = child.wait();
         }
     }
 
@@ -229,26 +234,17 @@ impl Drop for Nodes {
     }
 }
 
-/// Waits for a killed child, so that its files are free before they are removed.
-fn reap(mut child: Child) {
-    const TRIES: u32 = 200;
-    for _ in 0..TRIES {
-        match child.try_wait() {
-            Ok(None) => std::thread::sleep(std::time::Duration::from_millis(5)),
-            Ok(Some(_)) | Err(_) => return,
-        }
-    }
-}
-
 fn last_line(log: &Path) -> String {
-    let text = std::fs::read(log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
+    let text =
+        std::fs::read(log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
     text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("its log is empty").to_owned()
 }
 
 /// Ports that nobody listens on, beginning at a place that two demos at once hardly share.
 fn free_ports(count: usize) -> Result<Vec<u16>, Failure> {
     let mut seed = [0; 2];
-    getrandom::fill(&mut seed).map_err(|error| Failure::local(format!("the system has no randomness: {error}")))?;
+    getrandom::fill(&mut seed)
+        .map_err(|error| Failure::local(format!("the system has no randomness: {error}")))?;
     let start = u16::from_be_bytes(seed) % PORTS;
     let mut free = BTreeSet::new();
     for offset in 0..PORT_TRIES {

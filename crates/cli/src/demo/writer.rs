@@ -124,7 +124,11 @@ impl Writer {
     ) -> Result<bool, Failure> {
         let (out, messages) = mpsc::channel(self.window);
         let opening = CommandServiceClient::new(self.client.channel());
-        let Ok(Ok(answers)) = timeout(SILENCE_MAX, { let mut service = opening; async move { service.stream(ReceiverStream::new(messages)).await } }).await
+        let Ok(Ok(answers)) = timeout(SILENCE_MAX, {
+            let mut service = opening;
+            async move { service.stream(ReceiverStream::new(messages)).await }
+        })
+        .await
         else {
             return Ok(false);
         };
@@ -204,8 +208,7 @@ mod tests {
             path: "acme/x/y".parse().expect("a path"),
             at: start + Duration::from_millis(ms),
         };
-        let written =
-            Written { acknowledged: [0, 90, 100, 350, 360].map(at).into(), ..Written::default() };
+        let written = Written { acknowledged: [0, 90, 100, 350, 360].map(at).into(), ..Written::default() };
         let gap = |ms| written.longest_gap_after(start + Duration::from_millis(ms));
         assert_eq!(gap(105), Duration::from_millis(250));
         assert_eq!(gap(355), Duration::from_millis(10));

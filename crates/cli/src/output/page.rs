@@ -14,12 +14,14 @@ pub(crate) struct Page {
     text: String,
     width: usize,
     style: Style,
+    /// Columns of the names of the latest facts, which what follows aligns to.
+    names: usize,
 }
 
 impl Page {
     /// An empty page.
     pub(crate) const fn new(width: usize, style: Style) -> Self {
-        Self { text: String::new(), width, style }
+        Self { text: String::new(), width, style, names: 0 }
     }
 
     /// All of it.
@@ -51,13 +53,17 @@ impl Page {
 
     /// Facts, one a line, their values aligned; those without a value are left out.
     pub(crate) fn facts<const N: usize>(&mut self, facts: [(&str, Option<String>); N]) {
-        let widest = facts.iter().map(|(name, _)| name.width()).max().unwrap_or(0);
-        for (name, value) in facts {
-            if let Some(value) = value.filter(|value| !value.is_empty()) {
-                let padding = " ".repeat(widest - name.width());
-                let line = format!("{}{padding}  {}", self.style.dim(name), escape::line(&value));
-                self.push(&line);
-            }
+        self.fields("", facts.into_iter().filter_map(|(name, value)| value.map(|value| (name, value))));
+    }
+
+    /// The same for facts whose number isn't known, set in by `indent`.
+    pub(crate) fn fields<'a>(&mut self, indent: &str, fields: impl Iterator<Item = (&'a str, String)>) {
+        let fields: Vec<_> = fields.filter(|(_, value)| !value.is_empty()).collect();
+        self.names = fields.iter().map(|(name, _)| name.width()).max().unwrap_or(0);
+        for (name, value) in fields {
+            let padding = " ".repeat(self.names - name.width());
+            let line = format!("{indent}{}{padding}  {}", self.style.dim(name), escape::line(&value));
+            self.push(&line);
         }
     }
 
@@ -79,8 +85,9 @@ impl Page {
         let more = of.saturating_sub(names.len() as u64);
         let tail = if more > 0 { format!(" and {} more", grouped(more)) } else { String::new() };
         let names = escape::line(&names.join(", "));
-        let room = self.width.saturating_sub(title.width() + 2 + tail.width());
-        let line = format!("{}  {}{tail}", self.style.dim(title), cut(&names, room));
+        let padding = " ".repeat(self.names.saturating_sub(title.width()));
+        let room = self.width.saturating_sub(title.width() + padding.len() + 2 + tail.width());
+        let line = format!("{}{padding}  {}{tail}", self.style.dim(title), cut(&names, room));
         self.push(&line);
     }
 
@@ -119,11 +126,10 @@ mod tests {
     #[test]
     fn numbers_read_well() {
         assert_eq!([0, 999, 1_000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
-        assert_eq!([(1, "agent"), (2_000, "agent"), (2, "person")].map(|(n, noun)| counted(n, noun)), [
-            "1 agent",
-            "2,000 agents",
-            "2 people"
-        ]);
+        assert_eq!(
+            [(1, "agent"), (2_000, "agent"), (2, "person")].map(|(n, noun)| counted(n, noun)),
+            ["1 agent", "2,000 agents", "2 people"]
+        );
     }
 
     #[test]

@@ -189,12 +189,20 @@ mod tests {
 
     #[test]
     fn a_table_with_room_is_natural() {
-        insta::assert_snapshot!(table().lines(120, Style::plain()).join("\n"), @"");
+        insta::assert_snapshot!(table().lines(120, Style::plain()).join("\n"), @r"
+        ID       SELECTOR                    REASON                                        AGENTS
+        kill-1   fleet=acme/finance/invoice  runaway refunds since the release of Tuesday    1200
+        kill-12  everything                  drill 東京                                         7
+        ");
     }
 
     #[test]
     fn a_table_without_room_cuts_its_widest_text() {
-        insta::assert_snapshot!(table().lines(50, Style::plain()).join("\n"), @"");
+        insta::assert_snapshot!(table().lines(50, Style::plain()).join("\n"), @r"
+        ID       SELECTOR          REASON           AGENTS
+        kill-1   fleet=acme/fina…  runaway refund…    1200
+        kill-12  everything        drill 東京            7
+        ");
     }
 
     #[test]

@@ -4,12 +4,14 @@ use std::time::{Duration, SystemTime};
 
 use haltline_core::time::{ClusterTime, Millis, WallTime};
 
+/// The first millisecond of the year 10000, from where on RFC 3339 has no form.
+const YEAR_10000: WallTime = WallTime(253_402_300_800_000);
+
 /// A moment by the leader's wall clock, to the second, in UTC.
 pub(crate) fn wall(time: WallTime) -> String {
-    let moment = SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(time.0));
-    match moment.map(|moment| humantime::format_rfc3339_seconds(moment).to_string()) {
-        // Years of five digits and more are nobody's clock.
-        Some(text) if text.len() == "2026-01-01T00:00:00Z".len() => text,
+    match SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(time.0)) {
+        Some(moment) if time < YEAR_10000 => humantime::format_rfc3339_seconds(moment).to_string(),
+        // Nobody's clock is there; a node's may be wrong all the same.
         _ => format!("{} ms", time.0),
     }
 }
@@ -60,7 +62,8 @@ mod tests {
     fn wall_time_is_utc_and_never_panics() {
         assert_eq!(wall(WallTime(1_700_000_000_123)), "2023-11-14T22:13:20Z");
         assert!(wall(WallTime(u64::MAX)).ends_with("ms"));
-        assert!(wall(WallTime(300_000_000_000_000)).ends_with("ms"));
+        assert_eq!(wall(WallTime(YEAR_10000.0 - 1)), "9999-12-31T23:59:59Z");
+        assert!(wall(YEAR_10000).ends_with("ms"));
     }
 
     #[test]

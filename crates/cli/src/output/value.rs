@@ -79,7 +79,21 @@ mod tests {
 
     #[test]
     fn yaml_is_quoted_where_it_must_be() {
-        insta::assert_snapshot!(yaml(&tricky()), @"");
+        insta::assert_snapshot!(yaml(&tricky()), @r#"
+        answer: "no"
+        bidi: "a\u202eb"
+        empty: []
+        escape: "\e[2J"
+        lines: "one\ntwo"
+        long: >-
+          word word word word word word word word word word word word word word word word
+          word word word word word word word word word word word word word word 
+        nested:
+        - id: 1
+          path: acme/finance
+        number: 18446744073709551615
+        text: "x: # y"
+        "#);
     }
 
     #[test]
