@@ -40,6 +40,9 @@ struct Options {
     /// Writers that pipeline commands over one stream
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=32))]
     stream_writers: u16,
+    /// Log entries between two snapshots of a node; few, so that restarts and laggards meet them
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(100..=1_000_000))]
+    snapshot_after: u32,
     /// The haltline binary [default: the one beside this program]
     #[arg(long, value_name = "FILE")]
     binary: Option<PathBuf>,

@@ -15,6 +15,8 @@ pub(crate) struct Report {
     pub(crate) agreements: u64,
     /// Log index at the end.
     pub(crate) last_index: u64,
+    /// Log index of the newest snapshot.
+    pub(crate) snapshot_index: u64,
     /// Agents checked by name on every node.
     pub(crate) agents: u64,
     /// What was promised.
@@ -29,6 +31,7 @@ impl Report {
             ("acknowledged commands", self.ledger.acknowledged),
             ("kills placed", self.ledger.kills.len() as u64),
             ("elections", self.elections),
+            ("snapshots", self.snapshot_index),
             ("unknown outcomes", self.ledger.unknown),
             ("commands settled by a retry", self.ledger.settled),
         ];
@@ -64,6 +67,7 @@ impl fmt::Display for Report {
         row(f, "elections", self.elections)?;
         row(f, "chain heads equal on all nodes", self.agreements)?;
         row(f, "last log index", self.last_index)?;
+        row(f, "log index of the newest snapshot", self.snapshot_index)?;
         row(f, "broken promises", ledger.violations.len() as u64)
     }
 }
@@ -86,7 +90,7 @@ mod tests {
         (ledger.acknowledged, ledger.unknown, ledger.settled) = (9, 3, 2);
         ledger.kills.push((1, "a/b".into()));
         let silences = Fault::ALL.map(|fault| (fault, vec![Duration::from_millis(5)])).into();
-        let mut report = Report { silences, elections: 4, ledger, ..Report::default() };
+        let mut report = Report { silences, elections: 4, snapshot_index: 7, ledger, ..Report::default() };
         assert_eq!(report.failures(), [""; 0]);
         report.ledger.violations.push("lost".into());
         assert_eq!(report.failures(), ["lost"]);

@@ -57,6 +57,8 @@ pub(crate) async fn run(options: &Options, seed: u64, binary: &Path) -> Result<R
     let mut rng = Rng::new(seed);
     let mut deck = Deck::new(rng.fork());
     let mut cluster = Cluster::create(binary, NODES)?;
+    let snapshot_after = options.snapshot_after.to_string();
+    cluster.environment.push(("HALTLINE_SNAPSHOTS_AFTER_ENTRIES".to_owned(), snapshot_after));
     cluster.start_all()?;
     let admin = cluster.admin()?;
     cluster.wait_for_leader(&admin).await;
@@ -184,6 +186,8 @@ impl Run<'_> {
         self.report.elections += term.saturating_sub(self.term);
         self.term = term;
         self.report.agreements += 1;
+        self.report.snapshot_index =
+            statuses.iter().map(|status| status.snapshot_index).max().unwrap_or_default();
         self.report.last_index = statuses.first().map_or(0, |status| status.applied_index);
         let counters: Vec<String> =
             self.ledger.lock().counters.iter().map(|counter| counter.path.to_string()).collect();
