@@ -147,7 +147,7 @@ pub(crate) fn run(schedule: &Schedule) -> Bench {
 }
 
 /// One schedule of a seed.
-fn one_schedule(seed: u64) -> Bench {
+pub(crate) fn one_schedule(seed: u64) -> Bench {
     run(&schedule::of_seed(seed, 20..90))
 }
 

@@ -6,11 +6,15 @@
 mod allowed;
 mod author;
 mod coverage;
+mod exactly_once;
 mod furnish;
 mod machine;
 mod model;
 mod schedule;
 mod seen;
+mod selectors;
+mod snapshots;
+mod term_clock;
 mod widening;
 mod world;
 
