@@ -8,6 +8,7 @@ mod author;
 mod coverage;
 mod exactly_once;
 mod furnish;
+mod golden;
 mod machine;
 mod model;
 mod schedule;
