@@ -4,10 +4,12 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use haltline_core::{
     command::Genesis,
-    ids::NodeId,
+    ids::{ClusterId, NodeId},
     limits::{NODES_MAX, RAFT_APPEND_ENTRIES_MAX, SNAPSHOT_PART_TIMEOUT},
 };
-use haltline_pki::{CertificateAlone, ClientTls, Dialer, PortLimits, Roles, ServerTls, listen};
+use haltline_pki::{
+    CertificateAlone, ClientTls, Dialer, NodeIdentity, PkiError, PortLimits, Roles, ServerTls, listen,
+};
 use openraft::{
     Config, SnapshotPolicy,
     async_runtime::watch::WatchReceiver as _,
@@ -17,16 +19,18 @@ use tokio::{net::TcpListener, sync::watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    barrier::{BarrierKeeper, barrier},
+    barrier::barrier,
     compaction,
     consensus::{Consensus, Shared},
     error::{FatalError, StartError},
     lane::lanes,
+    log_size::LogSize,
     log_store::LogStore,
     machine::Machine,
     network::{Network, NodesOnly, Peers, Service, serve},
-    options::{Member, Options, Timing},
+    options::{Compaction, Member, Options, Timing},
     proposer::{Proposer, Tools},
+    published::Board,
     snapshots::Snapshots,
     stamps::Stamps,
     types::{Raft, TypeConfig},
@@ -34,6 +38,28 @@ use crate::{
 
 /// Voters and learners beyond what any cluster has, so that openraft's own purge never runs.
 const KEEP_EVERYTHING: u64 = 1 << 60;
+
+/// What is there before anything runs.
+struct Groundwork {
+    me: NodeId,
+    cluster: ClusterId,
+    authority: Arc<NodesOnly>,
+    server_tls: ServerTls,
+    peers: Peers,
+    raft: Raft,
+    board: Board,
+    snapshots: Snapshots,
+    stamps: Arc<Stamps>,
+    size: Arc<LogSize>,
+}
+
+/// What is only needed to set it going.
+struct Launch {
+    listener: std::net::TcpListener,
+    genesis: Option<Genesis>,
+    timing: Timing,
+    compaction: Compaction,
+}
 
 impl Consensus {
     /// Starts a node: reads its log and snapshot, applies what is known to be committed, opens the node port and takes
@@ -43,44 +69,45 @@ impl Consensus {
     /// [`StartError`].
     pub async fn start(options: Options) -> Result<Self, StartError> {
         check(&options)?;
-        let Options {
-            identity,
-            listener,
-            founders,
-            genesis,
-            routes,
-            timing,
-            compaction,
-            log,
-            snapshots,
-            clock,
-        } = options;
-        let me = identity.id();
-        let cluster = identity.bundle().cluster();
-
+        let Options { identity, founders, genesis, routes, timing, log, snapshots, clock, .. } = options;
         let authority = NodesOnly::new(founding_keys(genesis.as_ref()));
-        let tls = |error: haltline_pki::PkiError| StartError::Tls { reason: error.to_string() };
-        let server_tls = ServerTls::new(identity.tls(), identity.bundle(), Roles::NODES, authority.clone())
-            .map_err(tls)?;
-        let client_tls =
-            ClientTls::new(identity.tls(), identity.bundle(), Arc::new(CertificateAlone)).map_err(tls)?;
-        let peers = Peers::new(me, cluster, Dialer::new(client_tls), timing, routes)?;
+        let (server_tls, dialer) = tls(&identity, authority.clone())
+            .map_err(|error| StartError::Tls { reason: error.to_string() })?;
+        let (me, cluster) = (identity.id(), identity.bundle().cluster());
+        let peers = Peers::new(me, cluster, dialer, timing, routes)?;
 
-        let log = LogStore::open(log, clock.clone())
-            .map_err(|error| StartError::Raft { reason: error.to_string() })?;
+        let log = LogStore::open(log, clock.clone()).map_err(refused)?;
         let (tail, size) = (log.tail().clone(), log.size().clone());
         let snapshots = Snapshots::new(snapshots);
         let (machine, board) = Machine::new(snapshots.load()?, snapshots.clone());
         authority.follow(board.clone());
         let network = Network::new(peers.clone(), snapshots.clone());
-        let raft = Raft::build(me.0, Arc::new(config(timing)?), network, log, machine).await;
-        let raft = raft.map_err(|fatal| StartError::Raft { reason: fatal.to_string() })?;
-
-        let stop = CancellationToken::new();
-        let listener = into_tokio(listener)?;
-        let (incoming, listening) = listen(listener, server_tls, PortLimits::default(), &stop);
-        let (entrance, kills, normal) = lanes();
+        let raft =
+            Raft::build(me.0, Arc::new(config(timing)?), network, log, machine).await.map_err(refused)?;
         let stamps = Arc::new(Stamps::new(clock, tail, board.clone()));
+
+        let groundwork =
+            Groundwork { me, cluster, authority, server_tls, peers, raft, board, snapshots, stamps, size };
+        let launch = Launch { listener: options.listener, genesis, timing, compaction: options.compaction };
+        let consensus = groundwork.launch(launch)?;
+        match found(&consensus.shared.raft, founders).await {
+            Ok(()) => Ok(consensus),
+            Err(error) => {
+                consensus.shutdown().await;
+                Err(error)
+            }
+        }
+    }
+}
+
+impl Groundwork {
+    /// Opens the port and lets every task run.
+    fn launch(self, launch: Launch) -> Result<Consensus, StartError> {
+        let Self { me, cluster, authority, server_tls, peers, raft, board, snapshots, stamps, size } = self;
+        let Launch { listener, genesis, timing, compaction } = launch;
+        let stop = CancellationToken::new();
+        let (incoming, listening) = listen(into_tokio(listener)?, server_tls, PortLimits::default(), &stop);
+        let (entrance, kills, normal) = lanes();
         let tools = Tools {
             raft: raft.clone(),
             peers: peers.clone(),
@@ -106,12 +133,9 @@ impl Consensus {
         tasks.spawn(watch_over(raft.clone(), fatal.clone(), stop.clone()));
         tasks.spawn(report(serve(service, incoming), fatal, stop.clone()));
         tasks.spawn(proposer.run(stop.clone()));
-        tasks.spawn(BarrierKeeper::run(keeper, stop.clone()));
+        tasks.spawn(keeper.run(stop.clone()));
         tasks.spawn(compaction::run(raft.clone(), size, compaction, stop.clone()));
-        found(&raft, founders).await?;
-
-        let shared =
-            Shared {
+        let shared = Shared {
             me,
             raft,
             entrance,
@@ -125,8 +149,19 @@ impl Consensus {
             stop,
             tasks,
         };
-        Ok(Self { shared: Arc::new(shared) })
+        Ok(Consensus { shared: Arc::new(shared) })
     }
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "taken as `map_err` hands it over")]
+fn refused(error: impl ToString) -> StartError {
+    StartError::Raft { reason: error.to_string() }
+}
+
+fn tls(identity: &NodeIdentity, authority: Arc<NodesOnly>) -> Result<(ServerTls, Dialer), PkiError> {
+    let server = ServerTls::new(identity.tls(), identity.bundle(), Roles::NODES, authority)?;
+    let client = ClientTls::new(identity.tls(), identity.bundle(), Arc::new(CertificateAlone))?;
+    Ok((server, Dialer::new(client)))
 }
 
 fn check(options: &Options) -> Result<(), StartError> {
@@ -192,15 +227,14 @@ fn into_tokio(listener: std::net::TcpListener) -> Result<TcpListener, StartError
 
 /// Writes the first membership, as every founding node does; whoever is elected first decides whose counts.
 async fn found(raft: &Raft, founders: Vec<(NodeId, Member)>) -> Result<(), StartError> {
-    let refused = |error: String| StartError::Raft { reason: error };
-    if founders.is_empty() || raft.is_initialized().await.map_err(|fatal| refused(fatal.to_string()))? {
+    if founders.is_empty() || raft.is_initialized().await.map_err(refused)? {
         return Ok(());
     }
     let members = founders.into_iter().map(|(id, member)| (id.0, member)).collect::<BTreeMap<_, _>>();
     match raft.initialize(members).await {
         // Another founder was faster and this node has its log already.
         Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_))) => Ok(()),
-        Err(error) => Err(refused(error.to_string())),
+        Err(error) => Err(refused(error)),
     }
 }
 
