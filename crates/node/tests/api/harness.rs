@@ -110,14 +110,7 @@ impl Cluster {
 
     /// A page of the plain HTTP listener.
     pub(crate) async fn get(&self, path: &str) -> Option<(u16, String)> {
-        let mut stream = tokio::net::TcpStream::connect(self.http).await.ok()?;
-        let request = format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).await.ok()?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.ok()?;
-        let code = answer.split_whitespace().nth(1)?.parse().ok()?;
-        let body = answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned())?;
-        Some((code, body))
+        page(self.http, path).await
     }
 
     /// The first admin at their terminal.
@@ -126,7 +119,19 @@ impl Cluster {
     }
 }
 
-fn sockets([api, raft, http]: [SocketAddr; 3]) -> Sockets {
+/// A page of a plain HTTP listener: status and body.
+pub(crate) async fn page(address: SocketAddr, path: &str) -> Option<(u16, String)> {
+    let mut stream = tokio::net::TcpStream::connect(address).await.ok()?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.ok()?;
+    let code = answer.split_whitespace().nth(1)?.parse().ok()?;
+    let body = answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned())?;
+    Some((code, body))
+}
+
+pub(crate) fn sockets([api, raft, http]: [SocketAddr; 3]) -> Sockets {
     let bind = |address| TcpListener::bind(address).unwrap();
     Sockets { api: bind(api), raft: bind(raft), http: bind(http) }
 }

@@ -3,6 +3,7 @@
 
 mod harness;
 mod people;
+mod quorum;
 mod refusals;
 mod resources;
 mod serving;
