@@ -5,6 +5,7 @@
 
 mod allowed;
 mod author;
+mod bounds;
 mod coverage;
 mod exactly_once;
 mod furnish;
