@@ -88,7 +88,7 @@ pub struct Global {
     #[arg(
         long,
         global = true,
-        value_parser = values::duration,
+        value_parser = values::approval_window,
         default_value = "1h",
         value_name = "DURATION",
         help_heading = "Global options"

@@ -142,7 +142,6 @@ fn hint_for(reason: &str) -> Option<&'static str> {
         "UNKNOWN_PERSON" => {
             "ask an admin to run `haltline operator add`, or choose another identity with --identity"
         }
-        "DEADLINE_TOO_FAR" => "use a shorter --approval-window (at most 24h)",
         _ => return None,
     })
 }

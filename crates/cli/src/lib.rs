@@ -84,10 +84,18 @@ fn usage_failure(error: &clap::Error, arguments: &[OsString]) -> Failure {
     let text = text.trim().strip_prefix("error: ").unwrap_or(text.trim());
     let mut paragraphs = text.split("\n\n").map(str::trim);
     let message = paragraphs.next().unwrap_or_default();
-    let message = message.split_whitespace().collect::<Vec<_>>().join(" ");
+    let message = message.split_whitespace().map(shortened).collect::<Vec<_>>().join(" ");
     let tip = paragraphs.find_map(|paragraph| paragraph.strip_prefix("tip: "));
+    // How to pass an unknown flag as a value is hardly ever what was meant.
+    let tip = tip.filter(|tip| !tip.starts_with("to pass "));
     let help = format!("`{} --help` shows how", verb(arguments));
     Failure::usage(message).hint(tip.map_or(help, str::to_owned))
+}
+
+/// A word as long as one reads: what was typed is repeated in the message, and may be anything.
+fn shortened(word: &str) -> String {
+    const WORD_MAX: usize = 100;
+    output::table::cut(word, WORD_MAX)
 }
 
 /// The verb that a command line begins with, as far as there is one.

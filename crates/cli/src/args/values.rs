@@ -5,6 +5,7 @@ use std::time::Duration;
 use haltline_core::{
     command::{Role, RoleBinding},
     ids::LogIndex,
+    limits::APPROVAL_LIFETIME_MAX,
     path::FleetPath,
     text::Labels,
     time::Millis,
@@ -38,6 +39,16 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let wrong = || "expected a number with a unit, as in 500ms, 30s, 10min, 2h or 7d".to_owned();
     let duration = humantime::parse_duration(text).map_err(|_| wrong())?;
     if duration.is_zero() { Err("expected more than nothing".to_owned()) } else { Ok(duration) }
+}
+
+/// How long a command may wait for a second person.
+pub(crate) fn approval_window(text: &str) -> Result<Duration, String> {
+    let window = duration(text)?;
+    if window <= Duration::from_millis(APPROVAL_LIFETIME_MAX.0) {
+        Ok(window)
+    } else {
+        Err(format!("expected at most {APPROVAL_LIFETIME_MAX}"))
+    }
 }
 
 /// A duration with a unit, for the cluster.

@@ -75,6 +75,8 @@ pub(super) struct Attempts(Vec<(Endpoint, Vain)>);
 impl Attempts {
     pub(super) fn add(&mut self, endpoint: &Endpoint, vain: Vain) {
         match self.0.iter_mut().find(|(known, _)| known == endpoint) {
+            // The last attempt is cut short when time is up; what an earlier one learnt says more.
+            Some(_) if matches!(vain.why, Why::Silence(limit) if limit < super::ATTEMPT_TIMEOUT) => {}
             Some((_, last)) => *last = vain,
             None => self.0.push((endpoint.clone(), vain)),
         }

@@ -6,7 +6,7 @@ use haltline_core::{
     path::FleetPath,
     policy::{Intent, Limits},
     selector::Pattern,
-    text::Labels,
+    text::{Labels, Text},
 };
 use haltline_wire::v1::{self, fleet_service_client::FleetServiceClient};
 use serde_json::{Value, json};
@@ -105,13 +105,14 @@ fn update(args: FleetUpdateArgs, before: v1::Fleet) -> Result<FleetUpdate, Failu
     limits.delegation_depth = wanted.limits.delegation_depth.or(limits.delegation_depth);
     limits.instances = wanted.limits.instances.or(limits.instances);
     let labels = labels.overlaid(&wanted.labels);
-    let given = |text: haltline_core::text::Text| (!text.as_str().is_empty()).then_some(text);
+    let given =
+        |text: Text, before: &str| (!text.as_str().is_empty() && text.as_str() != before).then_some(text);
     let update = FleetUpdate {
         path: wanted.path,
         expected_version: Some(Version(before.version)),
         labels: (labels != labels_before).then_some(labels),
-        owner: given(wanted.owner),
-        contact: given(wanted.contact),
+        owner: given(wanted.owner, &before.owner),
+        contact: given(wanted.contact, &before.contact),
         intent: (intent != intent_before).then_some(intent),
         limits: (limits != limits_before).then_some(limits),
     };

@@ -125,9 +125,7 @@ async fn add_at_once(
     directory: &Path,
     roles: Vec<RoleBinding>,
 ) -> Result<Exit, Failure> {
-    let pending = PendingPerson::create(name)?;
-    // Saved before the keys are registered: keys that the cluster knows and nobody has would be worse than the reverse.
-    pending.save(directory)?;
+    let pending = keys_of(name, directory)?;
     let done = enrol(&session.client, pending.request(), roles).await?;
     session.screen.print(&done)?;
     if done.pending().is_some() {
@@ -145,6 +143,24 @@ async fn add_at_once(
     pending.complete(&issued)?.save_public(directory)?;
     session.screen.remark(&format!("The identity of {name} is in {}.", directory.display()));
     Ok(Exit::Done)
+}
+
+/// New keys, or those that an earlier try left behind. They are saved before they are registered: keys that the cluster
+/// knows and nobody has would be worse than the reverse.
+fn keys_of(name: &PersonId, directory: &Path) -> Result<PendingPerson, Failure> {
+    let is_waiting = directory.join("request.json").exists() && !directory.join("identity.json").exists();
+    if is_waiting {
+        let pending = PendingPerson::load(directory)?;
+        if pending.request().name() == name {
+            return Ok(pending);
+        }
+        let holds = pending.request().name().clone();
+        return Err(Failure::usage(format!("{} holds the keys of {holds}", directory.display()))
+            .hint("name another directory with --identity-out"));
+    }
+    let pending = PendingPerson::create(name)?;
+    pending.save(directory)?;
+    Ok(pending)
 }
 
 /// Registers the keys of a request under its name.

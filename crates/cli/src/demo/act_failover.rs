@@ -16,7 +16,11 @@ use super::{
     act_stop::{KILLED, NIGHT_SHIFT},
     writer::{Writer, Written},
 };
-use crate::{client::Client, failure::Failure, output::page::grouped};
+use crate::{
+    client::Client,
+    failure::Failure,
+    output::page::{counted, grouped},
+};
 
 /// Commands of the writer on their way at once.
 const WINDOW: usize = 16;
@@ -122,14 +126,19 @@ async fn check_nothing_lost(
     let seen = match written.refused.first() {
         Some((path, why)) => format!("{path} was refused: {why}"),
         None => format!(
-            "{} went out again under the same id when the connection broke, and none was carried out twice.",
-            grouped(written.resent)
+            "{} had no answer yet when the connection broke. They went out again under the same ids, and none was \
+             carried out twice.",
+            counted(written.resent, "command")
         ),
     };
     stage.check(
         "A command that is sent again is carried out once",
         written.refused.is_empty() && !twice,
         &seen,
+    );
+    stage.narrator.say(
+        "Every node folds each fact that matters to enforcement into one hash, its chain head: whoever has the same head \
+         has the same history.",
     );
     stage.check(
         "The nodes that live hold the same history",

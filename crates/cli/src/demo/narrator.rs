@@ -131,34 +131,30 @@ impl Narrator {
 
     /// The cluster stays, and how to use it.
     pub(super) fn kept_cluster(&mut self, nodes: &Nodes) {
-        let binary = nodes.binary().display().to_string();
-        let ada = format!("{binary} --identity {}", nodes.identity("ada").display());
-        let grace = format!("{binary} --identity {}", nodes.identity("grace").display());
         let style = self.screen.style;
         self.write("");
         self.write(&style.strong("The cluster is still running. Try, in this order:"));
+        let directory =
+            nodes.identity("ada").parent().map(|path| path.display().to_string()).unwrap_or_default();
+        self.write(&format!("  cd {directory} && alias haltline={}", nodes.binary().display()));
         for (command, meaning) in [
-            (format!("{ada} status"), "who leads, and whether the nodes agree"),
-            (format!("{ada} fleet list"), "what there is"),
+            ("--identity admin status", "who leads, and whether the nodes agree"),
+            ("--identity admin fleet list", "what there is"),
+            ("--identity lin kill fleet acme/sales --dry-run", "what a kill would stop"),
             (
-                format!("{ada} kill fleet acme/sales --reason \"my first kill\" --dry-run"),
-                "what a kill would stop",
-            ),
-            (
-                format!("{ada} kill fleet acme/sales --reason \"my first kill\" --yes"),
+                "--identity lin kill fleet acme/sales --reason \"my first kill\" --yes",
                 "stop it: one person suffices",
             ),
-            (format!("{ada} kills"), "what is stopped"),
+            ("--identity lin kills", "what is stopped"),
             (
-                format!("{ada} resume kill-2 --reason \"seen enough\""),
+                "--identity admin resume kill-2 --reason \"seen enough\"",
                 "start it again: waits for another person",
             ),
-            (format!("{ada} approvals"), "what waits; note its number"),
-            (format!("{grace} approve APPROVAL"), "the other person agrees"),
-            (format!("{ada} events --follow"), "everything, as it happens"),
+            ("--identity grace approve approval-3", "she reads what it is, and agrees"),
+            ("--identity admin events --follow", "everything, as it happens"),
         ] {
             self.write(&style.dim(&format!("  # {meaning}")));
-            self.write(&format!("  {command}"));
+            self.write(&format!("  haltline {command}"));
         }
         let ids = nodes.process_ids().map(|id| id.to_string()).collect::<Vec<_>>().join(" ");
         self.write(&style.dim("  # stop the nodes and remove everything"));
