@@ -34,6 +34,7 @@ const POLL: Duration = Duration::from_millis(20);
 ///
 /// # Panics
 /// When [`HANG`] has passed, naming what was waited for.
+#[expect(clippy::panic, reason = "a test that has waited in vain has failed")]
 pub async fn wait_until<T, F: Future<Output = Option<T>>>(what: &str, mut condition: impl FnMut() -> F) -> T {
     let waited = tokio::time::timeout(HANG, async {
         loop {

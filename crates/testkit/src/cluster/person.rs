@@ -76,12 +76,12 @@ impl Person {
     ///
     /// # Errors
     /// If the identity makes no TLS configuration.
-    pub fn new(identity: PersonIdentity, endpoints: Vec<Endpoint>) -> io::Result<Self> {
+    pub fn new(identity: PersonIdentity, endpoints: impl IntoIterator<Item = Endpoint>) -> io::Result<Self> {
         let tls = ClientTls::new(identity.tls(), identity.bundle(), Arc::new(CertificateAlone))
             .map_err(io::Error::other)?;
         let dialer = Dialer::new(tls);
         let channels =
-            endpoints.iter().map(|endpoint| dialer.connect_lazy(endpoint).map_err(io::Error::other));
+            endpoints.into_iter().map(|endpoint| dialer.connect_lazy(&endpoint).map_err(io::Error::other));
         Ok(Self { channels: channels.collect::<io::Result<_>>()?, identity: Arc::new(identity) })
     }
 
