@@ -17,13 +17,16 @@ use haltline_consensus::{ProposeResult, ReplySink};
 use haltline_core::{
     command::Request as Command,
     ids::PersonId,
-    limits::{API_KILLS_IN_FLIGHT_PER_STREAM, API_LOOK_AHEAD_PER_STREAM, PROPOSE_TIMEOUT},
+    limits::{
+        API_BYTES_PER_STREAM, API_KILLS_IN_FLIGHT_PER_STREAM, API_LOOK_AHEAD_PER_STREAM, PROPOSE_TIMEOUT,
+    },
 };
 use haltline_wire::{
     convert::{self, ConvertError},
     v1::{self, command_reply::Outcome, command_service_server::CommandService},
 };
 use parking_lot::Mutex;
+use prost::Message as _;
 use tokio_util::{
     sync::{CancellationToken, WaitForCancellationFutureOwned},
     task::task_tracker::TaskTrackerToken,
@@ -59,7 +62,15 @@ struct InFlight {
     sequence: u64,
     name: &'static str,
     is_kill: bool,
+    bytes: usize,
     began: Instant,
+}
+
+/// A command that was read, but not submitted because too much is in flight.
+struct LookedAt {
+    sequence: u64,
+    command: Command,
+    bytes: usize,
 }
 
 /// Outcomes that came, and who is to be woken for them.
@@ -108,8 +119,9 @@ pub(crate) struct CommandStream<S> {
     in_flight: Slots,
     kills_in_flight: usize,
     in_flight_max: usize,
-    /// Read, but not submitted because too many are in flight.
-    look_ahead: VecDeque<(u64, Command)>,
+    /// What the commands in flight and looked at came to on the wire.
+    bytes: usize,
+    look_ahead: VecDeque<LookedAt>,
     replies: VecDeque<v1::CommandReply>,
     stopping: Pin<Box<WaitForCancellationFutureOwned>>,
     _tracked: TaskTrackerToken,
@@ -130,6 +142,7 @@ where
             in_flight: Slots::default(),
             kills_in_flight: 0,
             in_flight_max: context.in_flight_per_stream_max,
+            bytes: 0,
             look_ahead: VecDeque::new(),
             replies: VecDeque::new(),
             stopping: Box::pin(stopping.cancelled_owned()),
@@ -143,6 +156,7 @@ where
         for _ in 0..TAKEN_AT_ONCE {
             let has_room = self.look_ahead.len() < API_LOOK_AHEAD_PER_STREAM
                 && self.kills_in_flight < API_KILLS_IN_FLIGHT_PER_STREAM
+                && self.bytes < API_BYTES_PER_STREAM
                 && self.replies.len() < self.in_flight_max;
             if self.inbound_ended || !has_room {
                 return false;
@@ -161,13 +175,20 @@ where
     }
 
     fn accept(&mut self, message: v1::CommandRequest) {
-        let sequence = message.sequence;
+        let (sequence, bytes) = (message.sequence, message.encoded_len());
         let missing = || ConvertError::missing("command", "one of the commands");
         let command =
             message.command.ok_or_else(missing).and_then(|message| convert::request(&self.caller, message));
         match command {
-            Ok(command) if command.command.is_kill() => self.submit(sequence, &command),
-            Ok(command) => self.look_ahead.push_back((sequence, command)),
+            Ok(command) => {
+                self.bytes += bytes;
+                let looked_at = LookedAt { sequence, command, bytes };
+                if looked_at.command.command.is_kill() {
+                    self.submit(&looked_at);
+                } else {
+                    self.look_ahead.push_back(looked_at);
+                }
+            }
             Err(error) => {
                 let refused = Refused::from(error);
                 self.replies.push_back(refusal_reply(sequence, &refused));
@@ -178,16 +199,17 @@ where
 
     fn submit_what_fits(&mut self) {
         while self.in_flight.len() - self.kills_in_flight < self.in_flight_max
-            && let Some((sequence, command)) = self.look_ahead.pop_front()
+            && let Some(looked_at) = self.look_ahead.pop_front()
         {
-            self.submit(sequence, &command);
+            self.submit(&looked_at);
         }
     }
 
-    fn submit(&mut self, sequence: u64, command: &Command) {
-        let is_kill = command.command.is_kill();
+    fn submit(&mut self, looked_at: &LookedAt) {
+        let LookedAt { sequence, command, bytes } = looked_at;
+        let (name, is_kill) = (command.command.name(), command.command.is_kill());
         self.kills_in_flight += usize::from(is_kill);
-        let waiting = InFlight { sequence, name: command.command.name(), is_kill, began: Instant::now() };
+        let waiting = InFlight { sequence: *sequence, name, is_kill, bytes: *bytes, began: Instant::now() };
         let token = self.in_flight.put(waiting);
         let sink: Arc<dyn ReplySink> = self.delivery.clone();
         self.context.consensus.submit(command, sink, token, PATIENCE);
@@ -198,6 +220,7 @@ where
         for (token, result) in self.delivery.take(wakeups) {
             let Some(waiting) = self.in_flight.take(token) else { continue };
             self.kills_in_flight -= usize::from(waiting.is_kill);
+            self.bytes -= waiting.bytes;
             let reply = self.reply(&waiting, result);
             self.replies.push_back(reply);
         }
