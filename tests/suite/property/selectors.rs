@@ -132,7 +132,7 @@ fn obviously_matches(selector: &Selector, action: &Action) -> bool {
         selector.fleet.as_ref().is_none_or(|fleet| home.self_and_ancestors().any(|above| above == *fleet)),
         selector.agent.as_ref().is_none_or(|agent| *agent == action.agent),
         selector.instance.is_none() || selector.instance == action.instance,
-        selector.lineage.is_none_or(|grant| action.lineage.iter().any(|link| *link == grant)),
+        selector.lineage.is_none_or(|grant| action.lineage.contains(&grant)),
         met(&selector.tool, &action.tool),
         met(&selector.model, &action.model),
         met(&selector.resource, &action.resource),
