@@ -17,10 +17,14 @@ use std::{
     time::Duration,
 };
 
+use futures::{StreamExt as _, stream::FuturesUnordered};
 use haltline_core::ids::{ClusterId, Incarnation, NodeId};
 use haltline_core::time::{ClusterTime, Millis};
 use haltline_pki::{CertificateAlone, ClientTls, Dialer, Endpoint, PersonIdentity};
-use haltline_wire::v1::{self, cluster_service_client::ClusterServiceClient};
+use haltline_wire::{
+    refusal::Refusal,
+    v1::{self, cluster_service_client::ClusterServiceClient},
+};
 use tokio::time::{Instant, timeout};
 use tonic::{Response, Status, transport::Channel};
 
@@ -31,8 +35,13 @@ pub(crate) use submit::Signing;
 
 /// How long one node may take before the next one is asked.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(3);
+/// Silence after which the next node is asked as well. Whoever answers first counts: reads change nothing, and a command
+/// that reaches the log twice is carried out once.
+const HEDGE_AFTER: Duration = Duration::from_millis(600);
 /// The first pause after all nodes were asked in vain; it doubles each time.
 const PAUSE_FIRST: Duration = Duration::from_millis(50);
+/// How often a person who waits is told.
+const TELL_EVERY: Duration = Duration::from_millis(250);
 /// The longest pause.
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 
@@ -180,29 +189,62 @@ impl Client {
         let mut attempts = Attempts::default();
         let mut pause = PAUSE_FIRST;
         loop {
-            let first = self.preferred.load(Ordering::Relaxed);
-            for offset in 0..self.nodes.len() {
-                let position = (first + offset) % self.nodes.len();
-                let node = &self.nodes[position];
-                let attempt = within(deadline, &mut progress, purpose, call(node.channel.clone())).await;
-                match attempt {
-                    Attempt::Answered(answer) => {
-                        self.preferred.store(position, Ordering::Relaxed);
-                        return Ok(answer.into_inner());
-                    }
-                    Attempt::Refused(refusal) => return Err(Failure::refused(&refusal)),
-                    Attempt::InVain(failure) => attempts.add(&node.endpoint, failure),
-                }
-                if Instant::now() >= deadline {
-                    return Err(attempts.timed_out(purpose, self.patience));
-                }
-            }
-            if attempts.are_hopeless(self.nodes.len()) {
-                return Err(attempts.hopeless());
+            match self.round(deadline, &mut progress, &mut attempts, purpose, &call).await {
+                Some(Ok(answer)) => return Ok(answer),
+                Some(Err(refusal)) => return Err(Failure::refused(&refusal)),
+                None if Instant::now() >= deadline => return Err(attempts.timed_out(purpose, self.patience)),
+                None if attempts.are_hopeless(self.nodes.len()) => return Err(attempts.hopeless()),
+                None => {}
             }
             let wait = attempts.wanted_pause().unwrap_or(pause).min(PAUSE_MAX);
             tokio::time::sleep_until(deadline.min(Instant::now() + jittered(wait))).await;
             pause = (pause * 2).min(PAUSE_MAX);
+        }
+    }
+
+    /// Asks every node once, the next one when the last one failed or is slow. `None` if all were in vain.
+    async fn round<T, F, R>(
+        &self,
+        deadline: Instant,
+        progress: &mut Progress,
+        attempts: &mut Attempts,
+        purpose: &str,
+        call: &F,
+    ) -> Option<Result<T, Refusal>>
+    where
+        F: Fn(Channel) -> R,
+        R: Future<Output = Result<Response<T>, Status>>,
+    {
+        let first = self.preferred.load(Ordering::Relaxed);
+        let mut next = (0..self.nodes.len()).map(|offset| (first + offset) % self.nodes.len()).peekable();
+        let mut asked = FuturesUnordered::new();
+        let mut ask_next_at = Instant::now();
+        loop {
+            if (asked.is_empty() || Instant::now() >= ask_next_at)
+                && let Some(position) = next.next()
+            {
+                let attempt = within(deadline, call(self.nodes[position].channel.clone()));
+                asked.push(async move { (position, attempt.await) });
+                ask_next_at = Instant::now() + HEDGE_AFTER;
+            }
+            let wake = if next.peek().is_some() { ask_next_at } else { deadline };
+            tokio::select! {
+                answered = asked.next() => match answered? {
+                    (position, Attempt::Answered(answer)) => {
+                        self.preferred.store(position, Ordering::Relaxed);
+                        return Some(Ok(answer.into_inner()));
+                    }
+                    (_, Attempt::Refused(refusal)) => return Some(Err(refusal)),
+                    (position, Attempt::InVain(vain)) => {
+                        attempts.add(&self.nodes[position].endpoint, vain);
+                        ask_next_at = Instant::now();
+                        if asked.is_empty() && (next.peek().is_none() || Instant::now() >= deadline) {
+                            return None;
+                        }
+                    }
+                },
+                () = tokio::time::sleep_until(wake.min(Instant::now() + TELL_EVERY)) => progress.tell(purpose),
+            }
         }
     }
 
@@ -261,24 +303,12 @@ fn node(dialer: &Dialer, endpoint: Endpoint) -> Result<Node, Failure> {
     Ok(Node { endpoint, channel })
 }
 
-/// Waits for one attempt, showing what is being waited for.
-async fn within<T>(
-    deadline: Instant,
-    progress: &mut Progress,
-    purpose: &str,
-    call: impl Future<Output = Result<Response<T>, Status>>,
-) -> Attempt<T> {
+/// Waits for one attempt.
+async fn within<T>(deadline: Instant, call: impl Future<Output = Result<Response<T>, Status>>) -> Attempt<T> {
     let limit = deadline.saturating_duration_since(Instant::now()).min(ATTEMPT_TIMEOUT);
-    let mut attempt = std::pin::pin!(timeout(limit, call));
-    let mut tick = tokio::time::interval(Duration::from_millis(250));
-    loop {
-        tokio::select! {
-            result = &mut attempt => return match result {
-                Ok(result) => Attempt::of(result),
-                Err(_) => Attempt::silent(limit),
-            },
-            _ = tick.tick() => progress.tell(purpose),
-        }
+    match timeout(limit, call).await {
+        Ok(result) => Attempt::of(result),
+        Err(_) => Attempt::silent(limit),
     }
 }
 

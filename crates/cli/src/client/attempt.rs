@@ -147,7 +147,9 @@ impl Why {
             Self::Tls(failure) => failure.to_string(),
             Self::Refusal(refusal) => refusal.message.clone(),
             Self::Silence(limit) => {
-                let limit_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
+                // Rounded to a tenth of a second: what was left of the patience is never a round number.
+                let limit_ms =
+                    u64::try_from(limit.as_millis()).unwrap_or(u64::MAX).saturating_add(50) / 100 * 100;
                 format!("silent for {}", times::length(haltline_core::time::Millis(limit_ms)))
             }
         }

@@ -139,7 +139,7 @@ impl Render for Overview {
         page.table(&table, "No node is known.");
         for (endpoint, said) in &self.nodes {
             if let Err(failure) = said {
-                page.toned(format!("{endpoint} is silent: {}", failure.message), Tone::Warn);
+                page.toned(format!("{endpoint} is silent: {}", why_silent(failure)), Tone::Warn);
             }
         }
         if self.forked() {
@@ -172,6 +172,12 @@ impl Render for Overview {
             "nodes": self.nodes.iter().map(node_value).collect::<Vec<_>>(),
         })
     }
+}
+
+/// What was seen of the node, without how long and for what it was asked.
+fn why_silent(failure: &Failure) -> &str {
+    let report = failure.details.get("nodes").and_then(|nodes| nodes.get(0)).and_then(Value::as_str);
+    report.and_then(|report| report.split_once(": ")).map_or(failure.message.as_str(), |(_, words)| words)
 }
 
 fn people_needed(cluster: &v1::Cluster, policy: v1::ClusterPolicy) -> String {
