@@ -4,6 +4,7 @@
 mod harness;
 mod people;
 mod quorum;
+mod reasons;
 mod refusals;
 mod resources;
 mod serving;
