@@ -140,7 +140,7 @@ impl BarrierKeeper {
         match reached {
             Ok(Ok(published)) => Ok(published.applied),
             Ok(Err(_)) => Err(BarrierError::Stopping),
-            Err(_) => Err(BarrierError::Lagging { applied: self.board.now().applied, needed }),
+            Err(_) => Err(BarrierError::Lagging { applied: self.board.progress().applied, needed }),
         }
     }
 

@@ -116,16 +116,11 @@ impl Consensus {
         self.shared.barrier.pass().await
     }
 
-    /// The state as this node has applied it, which may lag behind the cluster. Never blocks.
+    /// The state as this node has applied it, which may lag behind the cluster. Cheap; after a while without readers the
+    /// first one waits for the entry that is being applied.
     #[must_use]
     pub fn state(&self) -> Arc<Published> {
         self.shared.board.now()
-    }
-
-    /// The state, again after every change.
-    #[must_use]
-    pub fn watch_state(&self) -> watch::Receiver<Arc<Published>> {
-        self.shared.board.watch()
     }
 
     /// Waits until this node has applied the log up to `index`: after a forwarded command, so that its caller reads its
@@ -138,12 +133,15 @@ impl Consensus {
         index: LogIndex,
         patience: Duration,
     ) -> Result<Arc<Published>, BarrierError> {
-        let mut states = self.shared.board.watch();
-        let reached = timeout(patience, states.wait_for(|published| published.applied >= index)).await;
+        let mut progress = self.shared.board.watch();
+        let reached = timeout(patience, progress.wait_for(|progress| progress.applied >= index)).await;
         match reached {
-            Ok(Ok(published)) => Ok(published.clone()),
+            Ok(Ok(_)) => Ok(self.state()),
             Ok(Err(_)) => Err(BarrierError::Stopping),
-            Err(_) => Err(BarrierError::Lagging { applied: self.state().applied, needed: index }),
+            Err(_) => {
+                let applied = self.shared.board.progress().applied;
+                Err(BarrierError::Lagging { applied, needed: index })
+            }
         }
     }
 

@@ -1,4 +1,4 @@
-//! openraft's state machine over [`State`]: applies batches, publishes the result, answers whoever waits.
+//! openraft's state machine over the core's state: applies batches, publishes the result, answers whoever waits.
 //!
 //! The order matters: a state is published before anybody is told that its commands were carried out, so that a client
 //! that reads after its answer sees its own write.
@@ -6,7 +6,7 @@
 use std::{io, sync::Arc};
 
 use futures::{Stream, StreamExt as _};
-use haltline_core::{LogIndex, command::Batch, limits::APPLY_ENTRIES_MAX, state::State};
+use haltline_core::{LogIndex, command::Batch, limits::APPLY_ENTRIES_MAX};
 use openraft::{
     EntryPayload, OptionalSend,
     storage::{ApplyResponder, EntryResponder, RaftStateMachine},
@@ -15,42 +15,13 @@ use openraft::{
 use crate::{
     feed::AppliedEntry,
     log_store::invalid,
-    published::{Board, Published},
+    published::{Board, Position},
     snapshots::{SnapshotBuilder, SnapshotHandle, Snapshots},
     types::{BatchOutcome, EncodedBatch, Entry, LogId, Snapshot, SnapshotMeta, StoredMembership, TypeConfig},
 };
 
-/// The state and where in the log it stands.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Position {
-    pub(crate) state: State,
-    pub(crate) applied: Option<LogId>,
-    pub(crate) membership: Arc<StoredMembership>,
-}
-
-impl Position {
-    /// Before the first entry.
-    pub(crate) fn first() -> Self {
-        Self { state: State::new(), ..Self::default() }
-    }
-
-    pub(crate) fn index(&self) -> LogIndex {
-        LogIndex(self.applied.map_or(0, |id| id.index))
-    }
-
-    pub(crate) fn published(&self) -> Published {
-        Published {
-            applied: self.index(),
-            state: self.state.clone(),
-            applied_id: self.applied,
-            membership: self.membership.clone(),
-        }
-    }
-}
-
 /// The machine.
 pub(crate) struct Machine {
-    position: Position,
     board: Board,
     snapshots: Snapshots,
 }
@@ -66,51 +37,58 @@ struct Unpublished {
 impl Machine {
     /// A machine that stands at `position`, and the board that it publishes on.
     pub(crate) fn new(position: Position, snapshots: Snapshots) -> (Self, Board) {
-        let board = Board::new(position.published());
-        (Self { position, board: board.clone(), snapshots }, board)
+        let board = Board::new(position);
+        (Self { board: board.clone(), snapshots }, board)
     }
 
-    fn apply_entry(&mut self, entry: Entry, unpublished: &mut Unpublished) -> io::Result<BatchOutcome> {
-        self.position.applied = Some(entry.log_id);
+    fn apply_entry(&self, entry: Entry, unpublished: &mut Unpublished) -> io::Result<BatchOutcome> {
+        let id = entry.log_id;
         match entry.payload {
-            EntryPayload::Blank => Ok(BatchOutcome::default()),
-            EntryPayload::Membership(membership) => {
-                let stored = StoredMembership::new(Some(entry.log_id), membership);
-                self.position.membership = Arc::new(stored);
+            EntryPayload::Blank => {
+                self.board.live(|position| position.applied = Some(id));
                 Ok(BatchOutcome::default())
             }
-            EntryPayload::Normal(batch) => {
-                self.apply_batch(LogIndex(entry.log_id.index), &batch, unpublished)
+            EntryPayload::Membership(membership) => {
+                let stored = Arc::new(StoredMembership::new(Some(id), membership));
+                self.board.live(|position| {
+                    position.applied = Some(id);
+                    position.membership = stored;
+                });
+                Ok(BatchOutcome::default())
             }
+            EntryPayload::Normal(batch) => self.apply_batch(id, &batch, unpublished),
         }
     }
 
     fn apply_batch(
-        &mut self,
-        index: LogIndex,
+        &self,
+        id: LogId,
         batch: &EncodedBatch,
         unpublished: &mut Unpublished,
     ) -> io::Result<BatchOutcome> {
+        let index = LogIndex(id.index);
         // The leader decoded every command before it proposed it, so this fails only on a damaged or newer log.
         let batch: Batch = postcard::from_bytes(&batch.0).map_err(|error| {
             invalid(format!("entry {index} is no batch that this version understands: {error}"))
         })?;
-        let state = &mut self.position.state;
-        let applied = state.apply(index, &batch);
-        let stamp = state.last_stamp();
+        let (applied, stamp, chain) = self.board.live(|position| {
+            position.applied = Some(id);
+            let applied = position.state.apply(index, &batch);
+            (applied, position.state.last_stamp(), position.state.chain())
+        });
         unpublished.entries.push(AppliedEntry {
             index,
             stamp,
             commands: batch.requests.len(),
             events: applied.events,
             changes: applied.changes,
-            chain: state.chain(),
+            chain,
         });
         Ok(BatchOutcome { stamp, results: applied.results })
     }
 
     fn publish(&self, unpublished: &mut Unpublished) {
-        self.board.put(self.position.published());
+        self.board.publish();
         let Unpublished { answers, entries, .. } = std::mem::take(unpublished);
         self.board.feed().publish(entries);
         for (responder, outcome) in answers {
@@ -124,7 +102,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
     type SnapshotBuilder = SnapshotBuilder;
 
     async fn applied_state(&mut self) -> io::Result<(Option<LogId>, StoredMembership)> {
-        Ok((self.position.applied, self.position.membership.as_ref().clone()))
+        Ok(self.board.live(|position| (position.applied, position.membership.as_ref().clone())))
     }
 
     async fn apply<Strm>(&mut self, mut entries: Strm) -> io::Result<()>
@@ -149,13 +127,15 @@ impl RaftStateMachine<TypeConfig> for Machine {
     }
 
     async fn get_snapshot_builder(&mut self) -> SnapshotBuilder {
-        self.snapshots.builder(self.position.clone())
+        self.snapshots.builder(self.board.live(|position| position.clone()))
     }
 
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: SnapshotHandle) -> io::Result<()> {
-        self.position = self.snapshots.install(meta, snapshot).await?;
-        self.board.put(self.position.published());
-        self.board.feed().jump(self.position.index());
+        let installed = self.snapshots.install(meta, snapshot).await?;
+        let index = installed.index();
+        self.board.live(|position| *position = installed);
+        self.board.publish();
+        self.board.feed().jump(index);
         Ok(())
     }
 

@@ -33,7 +33,7 @@ use crate::{
     lane::Lane,
     network::Peers,
     options::Member,
-    published::{Board, Published},
+    published::{Board, Progress},
     stamps::Stamps,
     ticket::{Origin, Proposal, Reply},
     types::{EncodedBatch, LeaderId, OnSettled, Raft, TypeConfig},
@@ -82,7 +82,7 @@ pub(crate) struct Proposer {
     kills: Lane,
     normal: Lane,
     metrics: WatchReceiverOf<TypeConfig, RaftServerMetrics<TypeConfig>>,
-    published: watch::Receiver<Arc<Published>>,
+    progress: watch::Receiver<Progress>,
     events: mpsc::UnboundedReceiver<Event>,
     /// Bounded by what is in flight.
     tell: mpsc::UnboundedSender<Event>,
@@ -118,7 +118,7 @@ impl Proposer {
         Self {
             me: *tools.raft.node_id(),
             metrics: tools.raft.server_metrics(),
-            published: tools.board.watch(),
+            progress: tools.board.watch(),
             tools,
             kills,
             normal,
@@ -152,7 +152,7 @@ impl Proposer {
                 },
                 () = self.kills.ready(), if kills_may_go => {}
                 () = self.normal.ready(), if normal_may_go => {}
-                _ = self.published.changed(), if waits_for_state => {}
+                _ = self.progress.changed(), if waits_for_state => {}
                 () = sleep_until(wake_at) => self.wake(),
             }
         }
@@ -160,7 +160,7 @@ impl Proposer {
     }
 
     fn is_founded(&self) -> bool {
-        self.published.borrow().state.is_founded()
+        self.progress.borrow().founded
     }
 
     /// Sees who leads. A new office begins with nothing in flight and a clock of its own.
@@ -336,8 +336,7 @@ impl Proposer {
 
     /// Proposes the founding entry, once everything that an earlier leader may have left is applied.
     async fn found(&mut self, leader: LeaderId) {
-        let caught_up =
-            self.published.borrow_and_update().applied_id.is_some_and(|id| id.leader_id == leader);
+        let caught_up = self.progress.borrow_and_update().applied_id.is_some_and(|id| id.leader_id == leader);
         let Some(genesis) = self.tools.genesis.clone() else { return };
         if self.founding || !caught_up {
             return;

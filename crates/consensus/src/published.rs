@@ -1,8 +1,18 @@
-//! What readers see: the state after the last applied entry, replaced as a whole so that no reader ever waits.
+//! What readers see: the state after the last applied entries.
+//!
+//! The state lives in persistent maps, so handing out a copy is cheap, but from then on every node of a map that changes
+//! is copied once more. So the state is copied only where somebody reads: after each group of entries if it was read
+//! since the group before, otherwise when the next reader comes. A follower that nobody asks copies nothing.
+//!
+//! A reader never sees less than what any caller has been told was carried out.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
-use haltline_core::{LogIndex, ids::NodeId, state::State};
+use haltline_core::{LogIndex, ids::NodeId, state::State, time::Stamp};
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 
 use crate::{
@@ -18,8 +28,7 @@ pub struct Published {
     pub applied: LogIndex,
     /// The state there.
     pub state: State,
-    pub(crate) applied_id: Option<LogId>,
-    pub(crate) membership: Arc<StoredMembership>,
+    membership: Arc<StoredMembership>,
 }
 
 impl Published {
@@ -29,32 +38,152 @@ impl Published {
     }
 }
 
-/// The place where the machine puts it, and the feed beside it.
+/// The state and where in the log it stands.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Position {
+    pub(crate) state: State,
+    pub(crate) applied: Option<LogId>,
+    pub(crate) membership: Arc<StoredMembership>,
+}
+
+impl Position {
+    /// Before the first entry.
+    pub(crate) fn first() -> Self {
+        Self { state: State::new(), ..Self::default() }
+    }
+
+    pub(crate) fn index(&self) -> LogIndex {
+        LogIndex(self.applied.map_or(0, |id| id.index))
+    }
+
+    fn published(&self) -> Arc<Published> {
+        let (state, membership) = (self.state.clone(), self.membership.clone());
+        Arc::new(Published { applied: self.index(), state, membership })
+    }
+
+    fn progress(&self) -> Progress {
+        Progress {
+            applied: self.index(),
+            applied_id: self.applied,
+            stamp: self.state.last_stamp(),
+            founded: self.state.is_founded(),
+        }
+    }
+}
+
+/// How far the machine is, without the state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Progress {
+    pub(crate) applied: LogIndex,
+    pub(crate) applied_id: Option<LogId>,
+    pub(crate) stamp: Stamp,
+    pub(crate) founded: bool,
+}
+
+/// The machine's state, and the place where readers get it. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Board {
-    state: watch::Sender<Arc<Published>>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    /// The state itself. Locked by the machine for one entry at a time.
+    live: Mutex<Position>,
+    /// A copy, as long as it shows everything that callers were told. Taken after `live`, never before.
+    copy: RwLock<Option<Arc<Published>>>,
+    /// Whether the copy was read since it was made.
+    read: AtomicBool,
+    progress: watch::Sender<Progress>,
     feed: Arc<Feed>,
 }
 
 impl Board {
-    pub(crate) fn new(first: Published) -> Self {
-        let feed = Arc::new(Feed::new(first.applied));
-        Self { state: watch::Sender::new(Arc::new(first)), feed }
+    pub(crate) fn new(position: Position) -> Self {
+        let feed = Arc::new(Feed::new(position.index()));
+        let progress = watch::Sender::new(position.progress());
+        let shared = Shared {
+            live: Mutex::new(position),
+            copy: RwLock::default(),
+            read: AtomicBool::new(false),
+            progress,
+            feed,
+        };
+        Self { shared: Arc::new(shared) }
     }
 
-    pub(crate) fn put(&self, next: Published) {
-        self.state.send_replace(Arc::new(next));
+    /// Changes the state, or looks at it where it lives. For the machine only.
+    pub(crate) fn live<T>(&self, with: impl FnOnce(&mut Position) -> T) -> T {
+        with(&mut self.shared.live.lock())
     }
 
+    /// Lets readers see everything that was applied so far.
+    pub(crate) fn publish(&self) {
+        let live = self.shared.live.lock();
+        let wanted = self.shared.read.swap(false, Ordering::Relaxed);
+        *self.shared.copy.write() = wanted.then(|| live.published());
+        let progress = live.progress();
+        drop(live);
+        self.shared.progress.send_replace(progress);
+    }
+
+    /// The state. If nobody has asked for a while, waits for the entry that is being applied.
     pub(crate) fn now(&self) -> Arc<Published> {
-        self.state.borrow().clone()
+        self.shared.read.store(true, Ordering::Relaxed);
+        if let Some(copy) = self.shared.copy.read().as_ref() {
+            return copy.clone();
+        }
+        let live = self.shared.live.lock();
+        let mut copy = self.shared.copy.write();
+        // Another reader, or the machine, may have been faster.
+        copy.get_or_insert_with(|| live.published()).clone()
     }
 
-    pub(crate) fn watch(&self) -> watch::Receiver<Arc<Published>> {
-        self.state.subscribe()
+    pub(crate) fn progress(&self) -> Progress {
+        *self.shared.progress.borrow()
+    }
+
+    pub(crate) fn watch(&self) -> watch::Receiver<Progress> {
+        self.shared.progress.subscribe()
     }
 
     pub(crate) fn feed(&self) -> &Arc<Feed> {
-        &self.feed
+        &self.shared.feed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::log_id;
+
+    fn apply(board: &Board, index: u64) {
+        board.live(|position| position.applied = Some(log_id(1, 1, index)));
+    }
+
+    #[test]
+    fn readers_see_what_was_published_and_only_then() {
+        let board = Board::new(Position::first());
+        assert_eq!(board.now().applied, LogIndex(0));
+        apply(&board, 1);
+        assert_eq!(board.now().applied, LogIndex(0), "not told to anybody yet");
+        board.publish();
+        assert_eq!(board.now().applied, LogIndex(1));
+        assert_eq!(board.progress().applied, LogIndex(1));
+    }
+
+    #[test]
+    fn the_state_is_copied_for_readers_only() {
+        let board = Board::new(Position::first());
+        apply(&board, 1);
+        board.publish();
+        assert!(board.shared.copy.read().is_none(), "nobody reads");
+        assert_eq!(board.now().applied, LogIndex(1), "who comes later sees it all the same");
+        apply(&board, 2);
+        board.publish();
+        assert!(board.shared.copy.read().is_some(), "somebody read the one before");
+        apply(&board, 3);
+        board.publish();
+        assert!(board.shared.copy.read().is_none(), "and nobody since");
     }
 }

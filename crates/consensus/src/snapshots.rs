@@ -20,7 +20,7 @@ use crate::{
     codec,
     error::StartError,
     log_store::{invalid, to_io},
-    machine::Position,
+    published::Position,
     types::{LogId, Snapshot, SnapshotMeta, StoredMembership, TypeConfig},
 };
 

@@ -30,7 +30,7 @@ impl Stamps {
 
     /// Anchors anew: this node begins to lead.
     pub(crate) fn take_office(&self) {
-        let applied = self.board.now().state.last_stamp();
+        let applied = self.board.progress().stamp;
         *self.term.lock() = Some(self.tail.newest().anchor(applied, self.clock.boot()));
     }
 
@@ -51,7 +51,7 @@ impl Stamps {
         if let Some(term) = self.term.lock().as_ref() {
             return term.peek(now);
         }
-        let applied = self.board.now().state.last_stamp();
+        let applied = self.board.progress().stamp;
         let newest = self.tail.newest();
         if applied.cluster_time > newest.stamp {
             return applied.cluster_time;

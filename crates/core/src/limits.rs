@@ -199,7 +199,7 @@ pub const BARRIER_TIMEOUT: Millis = Millis(2_000);
 /// Applied entries kept for subscribers. At 1,000 entries a second a reader may be a minute behind.
 pub const FEED_ENTRIES_MAX: usize = 65_536;
 /// Events and changes in all of them.
-pub const FEED_EVENTS_MAX: usize = 262_144;
+pub const FEED_EVENTS_MAX: usize = 65_536;
 /// Applied entries whose answers are held back until the state that contains them is published.
 pub const APPLY_ENTRIES_MAX: usize = 64;
 /// Bytes of entries read from the log for one message to a peer. One full batch always goes.
