@@ -14,7 +14,7 @@ pub(crate) fn run(root: &Path) -> Result<(), XtaskError> {
     step("tidy", || tidy::run(root))?;
     step("lock file", || lock_file(root))?;
     step("clippy", || {
-        let lint = ["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"];
+        let lint = ["clippy", "--quiet", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"];
         run_command(&mut cargo(root, &lint))
     })?;
     step("docs", || {
@@ -26,5 +26,5 @@ pub(crate) fn run(root: &Path) -> Result<(), XtaskError> {
 
 /// Fails if `Cargo.lock` would have to change.
 fn lock_file(root: &Path) -> Result<(), XtaskError> {
-    output(&mut cargo(root, &["metadata", "--format-version", "1", "--locked"])).map(drop)
+    output(&mut cargo(root, &["metadata", "--quiet", "--format-version", "1", "--locked"])).map(drop)
 }
