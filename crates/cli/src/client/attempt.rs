@@ -150,7 +150,7 @@ impl Why {
                 // Rounded to a tenth of a second: what was left of the patience is never a round number.
                 let limit_ms =
                     u64::try_from(limit.as_millis()).unwrap_or(u64::MAX).saturating_add(50) / 100 * 100;
-                format!("silent for {}", times::length(haltline_core::time::Millis(limit_ms)))
+                format!("no answer in {}", times::length(haltline_core::time::Millis(limit_ms)))
             }
         }
     }
@@ -199,7 +199,7 @@ mod tests {
         attempts.add(&second, Vain { why: Why::Silence(Duration::from_secs(3)), pause: None });
         let failure = attempts.timed_out("placing the kill", Duration::from_secs(15));
         assert_eq!(failure.exit, Exit::Unreachable);
-        insta::assert_snapshot!(failure.message, @r"placing the kill: no answer within 15 s; 127.0.0.1:7001: Connection refused; 127.0.0.1:7002: silent for 3 s");
+        insta::assert_snapshot!(failure.message, @r"placing the kill: no answer within 15 s; 127.0.0.1:7001: Connection refused; 127.0.0.1:7002: no answer in 3 s");
         assert!(!attempts.are_hopeless(2));
     }
 

@@ -149,10 +149,7 @@ impl Render for Overview {
             );
         }
         if !self.has_quorum() {
-            page.toned(
-                "There is no quorum: nothing can be changed, and edges stop permitting as leases end.",
-                Tone::Bad,
-            );
+            page.toned("There is no quorum: nothing can be changed until more nodes are back.", Tone::Bad);
         }
     }
 
