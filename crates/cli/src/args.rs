@@ -160,6 +160,9 @@ pub struct DemoArgs {
     /// Leave the cluster running at the end, and print how to talk to it
     #[arg(long)]
     pub keep: bool,
+    /// Don't pause for reading
+    #[arg(long)]
+    pub fast: bool,
     /// Agents to register
     #[arg(long, default_value_t = 3_000, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(30..=100_000))]
     pub agents: u32,

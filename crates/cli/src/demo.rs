@@ -42,7 +42,7 @@ const APPROVAL_WINDOW: Duration = Duration::from_secs(600);
 /// # Errors
 /// It couldn't be set up. A claim that broke is an exit code instead.
 pub(crate) async fn run(args: &DemoArgs, screen: Screen) -> Result<Exit, Failure> {
-    let mut narrator = Narrator::new(screen);
+    let mut narrator = Narrator::new(screen, args.fast);
     let mut claims = Claims::default();
     let mut nodes = Nodes::create(args.keep)?;
     let outcome = tokio::select! {

@@ -44,8 +44,8 @@ pub(super) struct People {
 
 impl Stage<'_> {
     /// Notes a claim and shows what was seen.
-    pub(super) fn check(&mut self, claim: &str, held: bool, seen: &str) {
-        self.narrator.checked(held, seen);
+    pub(super) async fn check(&mut self, claim: &str, held: bool, seen: &str) {
+        self.narrator.checked(held, seen).await;
         self.claims.check(claim, held, seen);
     }
 
@@ -172,30 +172,34 @@ pub(super) async fn found(stage: &mut Stage<'_>) -> Result<Client, Failure> {
     let began = Instant::now();
     stage.narrator.command("haltline init");
     let (report, identity): (_, PersonIdentity) = stage.nodes.init()?;
-    stage.narrator.say(&format!(
-        "Made a root key, keys and certificates for three nodes, and the first admin, ada, in {}.",
-        took(began.elapsed())
-    ));
+    stage
+        .narrator
+        .say(&format!(
+            "Made a root key, keys and certificates for three nodes, and the first admin, ada, in {}.",
+            took(began.elapsed())
+        ))
+        .await;
     let began = Instant::now();
     stage.narrator.command("haltline node --config node-1/node.toml   (and node-2, and node-3)");
     let mut processes = Vec::new();
     for node in &report.nodes {
         processes.push(stage.nodes.start(node.id)?.to_string());
     }
-    stage.narrator.say(&format!(
-        "Started three nodes as processes {}. They speak TLS 1.3 with one another, and each writes to its own disk.",
-        processes.join(", ")
-    ));
     let ada = client(identity)?;
     let leader = stage.leader(&ada).await?;
     // Founding the cluster is its first entry; a node answers people once it has applied it.
     ada.cluster().await?;
+    let elapsed = began.elapsed();
+    stage.narrator.say(&format!(
+        "Started three nodes as processes {}. They speak TLS 1.3 with one another, and each writes to its own disk.",
+        processes.join(", ")
+    )).await;
     stage.narrator.say(&format!(
         "{} from their start, the three had elected {}. It decides the order of everything; nothing counts as done before \
          it is on the disks of two of the three.",
-        took(began.elapsed()),
+        took(elapsed),
         leader.node_name
-    ));
+    )).await;
     Ok(ada)
 }
 

@@ -42,7 +42,7 @@ pub(super) async fn kill_leader(
     stage.narrator.say(&format!(
         "A client registers agents in {NIGHT_SHIFT}, as fast as answers come, over a connection to the leader, {}.",
         leader.node_name
-    ));
+    )).await;
     let ada = leader_first(stage, people, dead)?;
     let stop = CancellationToken::new();
     let (writer, mut acknowledged) = Writer::new(ada.clone(), ada.facts().await?, WINDOW);
@@ -64,17 +64,19 @@ pub(super) async fn kill_leader(
     let written = writing.await.map_err(|error| Failure::local(format!("the writer broke: {error}")))??;
 
     let gap = written.longest_gap_after(killed_at);
-    stage.check(
-        "When the leader dies, the others elect another one by themselves",
-        successor.node_id != leader.node_id && successor.term > leader.term,
-        &format!(
-            "{} leads now, in term {} (before: {}). For {} no write was answered; then they went on.",
-            successor.node_name,
-            successor.term,
-            leader.term,
-            took(gap)
-        ),
-    );
+    stage
+        .check(
+            "When the leader dies, the others elect another one by themselves",
+            successor.node_id != leader.node_id && successor.term > leader.term,
+            &format!(
+                "{} leads now, in term {} (before: {}). For {} no write was answered; then they went on.",
+                successor.node_name,
+                successor.term,
+                leader.term,
+                took(gap)
+            ),
+        )
+        .await;
     check_nothing_lost(stage, people, &written).await?;
     check_kill_holds(stage, people, kill).await?;
     Ok(dead)
@@ -120,7 +122,7 @@ async fn check_nothing_lost(
         names(listed.keys()),
         if missing == 0 { "every one".to_owned() } else { format!("all but {missing}") }
     );
-    stage.check("No acknowledged command is lost", missing == 0 && !listed.is_empty(), &seen);
+    stage.check("No acknowledged command is lost", missing == 0 && !listed.is_empty(), &seen).await;
 
     let twice = promised.len() != written.acknowledged.len();
     let seen = match written.refused.first() {
@@ -131,25 +133,29 @@ async fn check_nothing_lost(
             counted(written.resent, "command")
         ),
     };
-    stage.check(
-        "A command that is sent again is carried out once",
-        written.refused.is_empty() && !twice,
-        &seen,
-    );
+    stage
+        .check(
+            "A command that is sent again is carried out once",
+            written.refused.is_empty() && !twice,
+            &seen,
+        )
+        .await;
     stage.narrator.say(
         "Every node folds each fact that matters to enforcement into one hash, its chain head: whoever has the same head \
          has the same history.",
-    );
-    stage.check(
-        "The nodes that live hold the same history",
-        history.events > 0,
-        &format!(
-            "{} are at event {} with chain head {}…",
-            history.nodes,
-            grouped(history.events),
-            history.short_head()
-        ),
-    );
+    ).await;
+    stage
+        .check(
+            "The nodes that live hold the same history",
+            history.events > 0,
+            &format!(
+                "{} are at event {} with chain head {}…",
+                history.nodes,
+                grouped(history.events),
+                history.short_head()
+            ),
+        )
+        .await;
     Ok(())
 }
 
@@ -162,7 +168,7 @@ async fn check_kill_holds(stage: &mut Stage<'_>, people: &People, kill: KillId) 
     } else {
         format!("some agents of {KILLED} run again!")
     };
-    stage.check("A kill outlives the leader that took it", held, &seen);
+    stage.check("A kill outlives the leader that took it", held, &seen).await;
     Ok(())
 }
 
@@ -197,6 +203,6 @@ pub(super) async fn restart(stage: &mut Stage<'_>, people: &People, dead: NodeId
             grouped(history.events),
             history.short_head()
         ),
-    );
+    ).await;
     Ok(())
 }

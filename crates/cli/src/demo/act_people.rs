@@ -26,23 +26,26 @@ pub(super) async fn enrol(stage: &mut Stage<'_>, ada: Client) -> Result<People, 
     let before = ada.cluster().await?.bootstrap;
     stage
         .narrator
-        .say("The cluster is in bootstrap: ada alone may do everything. She enrols a second admin, grace.");
+        .say("The cluster is in bootstrap: ada alone may do everything. She enrols a second admin, grace.")
+        .await;
     stage.narrator.command("haltline operator add grace --role admin");
     let everywhere = |role| vec![RoleBinding { role, path: None }];
     let pending = pending(stage, "grace")?;
     let done = operator::enrol(&ada, pending.request(), everywhere(Role::Admin)).await?;
     let grace = complete(stage, &ada, pending, "grace").await?;
     let after = ada.cluster().await?.bootstrap;
-    stage.check(
-        "Enrolling a second person ends bootstrap, for good",
-        before && !after && done.ended_bootstrap(),
-        &format!("bootstrap before: {}, after: {}.", yes_or_no(before), yes_or_no(after)),
-    );
+    stage
+        .check(
+            "Enrolling a second person ends bootstrap, for good",
+            before && !after && done.ended_bootstrap(),
+            &format!("bootstrap before: {}, after: {}.", yes_or_no(before), yes_or_no(after)),
+        )
+        .await;
 
     stage.narrator.say(
         "Now ada enrols lin, who is on call: a responder, who may stop anything and start nothing. That hands out \
          authority, so ada's word alone no longer suffices.",
-    );
+    ).await;
     stage.narrator.command("haltline operator add lin --role responder");
     let pending = self::pending(stage, "lin")?;
     let done = operator::enrol(&ada, pending.request(), everywhere(Role::Responder)).await?;
@@ -52,18 +55,20 @@ pub(super) async fn enrol(stage: &mut Stage<'_>, ada: Client) -> Result<People, 
             let approval = ApprovalId(waiting.approval);
             stage.narrator.say(&format!(
                 "It waits as {approval}. grace reads what she is about to sign, and signs it with her own key."
-            ));
+            )).await;
             stage.narrator.command(&format!("haltline approve {approval}"));
             approve(&grace, approval).await?
         }
         None => done,
     };
     let lin = complete(stage, &ada, pending, "lin").await?;
-    stage.check(
-        "Handing out authority takes two people",
-        waited.is_some() && enrolled.exit() == Exit::Done,
-        "ada alone was left waiting; with grace's signature lin was enrolled.",
-    );
+    stage
+        .check(
+            "Handing out authority takes two people",
+            waited.is_some() && enrolled.exit() == Exit::Done,
+            "ada alone was left waiting; with grace's signature lin was enrolled.",
+        )
+        .await;
     Ok(People { ada, grace, lin })
 }
 
@@ -111,26 +116,29 @@ pub(super) async fn resume(stage: &mut Stage<'_>, people: &People, kill: KillId)
         "the refund rule is fixed".parse().map_err(|error| Failure::local(format!("a reason: {error}")))?;
     let resume = Command::Resume(Resume { kill, selector, reason });
 
-    stage.narrator.say("lin stopped the fleet with one command. She can't start it again:");
+    stage.narrator.say("lin stopped the fleet with one command. She can't start it again:").await;
     stage
         .narrator
         .command(&format!("haltline resume {kill} --reason \"the refund rule is fixed\"   (as lin)"));
     let refused = people.lin.submit(resume.clone()).await.err();
     let is_denied = refused.as_ref().is_some_and(|failure| failure.exit == Exit::Denied);
     let words = refused.map_or_else(|| "it was accepted!".to_owned(), |failure| failure.message);
-    stage.check("Who may stop may not start", is_denied, &format!("The cluster says: {words}"));
+    stage.check("Who may stop may not start", is_denied, &format!("The cluster says: {words}")).await;
 
-    stage.narrator.say("ada may ask for it, but not alone:");
+    stage.narrator.say("ada may ask for it, but not alone:").await;
     stage
         .narrator
         .command(&format!("haltline resume {kill} --reason \"the refund rule is fixed\"   (as ada)"));
     let asked = Done::read(people.ada.submit(resume).await?)?;
     let Some(waiting) = asked.pending().cloned() else {
-        stage.check("One person alone can't resume", false, "ada alone lifted the kill.");
+        stage.check("One person alone can't resume", false, "ada alone lifted the kill.").await;
         return Ok(());
     };
     let approval = ApprovalId(waiting.approval);
-    stage.narrator.say(&format!("It waits as {approval}. ada tries to sign for the second person too:"));
+    stage
+        .narrator
+        .say(&format!("It waits as {approval}. ada tries to sign for the second person too:"))
+        .await;
     stage.narrator.command(&format!("haltline approve {approval}   (as ada)"));
     let twice = approve(&people.ada, approval).await;
     let still_stopped = stopped_agents(stage, people).await?;
@@ -140,31 +148,35 @@ pub(super) async fn resume(stage: &mut Stage<'_>, people: &People, kill: KillId)
         }
         Ok(_) => "ada signed twice and it counted!".to_owned(),
     };
-    stage.check("One person alone can't resume", twice.is_err() && still_stopped > 0, &words);
+    stage.check("One person alone can't resume", twice.is_err() && still_stopped > 0, &words).await;
 
-    stage.narrator.say("grace looks at the very command that ada signed, and agrees:");
+    stage.narrator.say("grace looks at the very command that ada signed, and agrees:").await;
     stage.narrator.command(&format!("haltline approve {approval}   (as grace)"));
     let done = approve(&people.grace, approval).await?;
     let left = stopped_agents(stage, people).await?;
-    stage.check(
-        "Two people together resume",
-        done.exit() == Exit::Done && left == 0,
-        &format!(
-            "{kill} is lifted (log index {}): {left} agents of acme/finance/invoice are stopped now.",
-            done.index()
-        ),
-    );
+    stage
+        .check(
+            "Two people together resume",
+            done.exit() == Exit::Done && left == 0,
+            &format!(
+                "{kill} is lifted (log index {}): {left} agents of acme/finance/invoice are stopped now.",
+                done.index()
+            ),
+        )
+        .await;
     let history = stage.agreement(&people.ada).await?;
-    stage.check(
-        "At the end all three nodes hold the same history",
-        history.nodes.matches("node-").count() == 3,
-        &format!(
-            "{} are all at event {} with chain head {}…",
-            history.nodes,
-            history.events,
-            history.short_head()
-        ),
-    );
+    stage
+        .check(
+            "At the end all three nodes hold the same history",
+            history.nodes.matches("node-").count() == 3,
+            &format!(
+                "{} are all at event {} with chain head {}…",
+                history.nodes,
+                history.events,
+                history.short_head()
+            ),
+        )
+        .await;
     Ok(())
 }
 

@@ -60,7 +60,7 @@ pub(super) async fn register(stage: &mut Stage<'_>, people: &People) -> Result<(
         };
         people.ada.submit(Command::FleetCreate(create)).await?;
     }
-    stage.narrator.say(&format!("ada created {} fleets, from acme down to {KILLED}.", FLEETS.len()));
+    stage.narrator.say(&format!("ada created {} fleets, from acme down to {KILLED}.", FLEETS.len())).await;
 
     let total = u64::from(stage.agents);
     let (writer, _) = Writer::new(people.ada.clone(), people.ada.facts().await?, WINDOW);
@@ -75,13 +75,15 @@ pub(super) async fn register(stage: &mut Stage<'_>, people: &People) -> Result<(
         grouped(done),
         took(elapsed),
         grouped(a_second)
-    ));
+    )).await;
     let everything = kill_command::preview(&people.ada, &Selector::default()).await?;
-    stage.check(
-        "Everything that was acknowledged is registered",
-        done == total && everything.agents_registered == total,
-        &format!("The cluster counts {} agents.", grouped(everything.agents_registered)),
-    );
+    stage
+        .check(
+            "Everything that was acknowledged is registered",
+            done == total && everything.agents_registered == total,
+            &format!("The cluster counts {} agents.", grouped(everything.agents_registered)),
+        )
+        .await;
     Ok(())
 }
 
@@ -109,18 +111,21 @@ pub(super) async fn kill(stage: &mut Stage<'_>, people: &People) -> Result<KillI
     stage.narrator.say(
         "3 a.m.: the invoice agents refund whatever they are asked to. lin is on call. First she looks at what a kill \
          would stop:",
-    );
+    ).await;
     let path: FleetPath = KILLED.parse().map_err(|error| Failure::local(format!("{KILLED}: {error}")))?;
     let selector = Selector::fleet(path);
     stage.narrator.command(&format!("haltline kill fleet {KILLED} --dry-run"));
     let radius = kill_command::preview(&people.lin, &selector).await?;
-    stage.narrator.say(&format!(
-        "{} of {} fleets, {} of {} agents. Then she does it:",
-        radius.fleets,
-        radius.fleets_registered,
-        grouped(radius.agents),
-        grouped(radius.agents_registered)
-    ));
+    stage
+        .narrator
+        .say(&format!(
+            "{} of {} fleets, {} of {} agents. Then she does it:",
+            radius.fleets,
+            radius.fleets_registered,
+            grouped(radius.agents),
+            grouped(radius.agents_registered)
+        ))
+        .await;
     stage.narrator.command(&format!("haltline kill fleet {KILLED} --reason \"runaway refunds\" --yes"));
     let reason = "runaway refunds".parse().map_err(|error| Failure::local(format!("a reason: {error}")))?;
     let command = KillCommand { selector, mode: KillMode::Freeze, reason, expires_after: None };
@@ -130,11 +135,14 @@ pub(super) async fn kill(stage: &mut Stage<'_>, people: &People) -> Result<KillI
     let done = Done::read(people.lin.send(&request).await?)?;
     let elapsed = began.elapsed();
     let kill = done.kill().ok_or_else(|| Failure::protocol("the kill's answer names no kill"))?;
-    stage.narrator.say(&format!(
-        "{kill} stands in the log at index {}, {} after she pressed Enter. One person sufficed.",
-        done.index(),
-        took(elapsed)
-    ));
+    stage
+        .narrator
+        .say(&format!(
+            "{kill} stands in the log at index {}, {} after she pressed Enter. One person sufficed.",
+            done.index(),
+            took(elapsed)
+        ))
+        .await;
     let (stopped, beside) = stopped(stage, people, kill).await?;
     let expected = radius.agents;
     stage.check(
@@ -144,7 +152,7 @@ pub(super) async fn kill(stage: &mut Stage<'_>, people: &People) -> Result<KillI
             "Asked one by one, the nodes say that {} agents of {KILLED} are stopped, and {beside} others.",
             stopped.iter().map(|count| grouped(*count)).collect::<Vec<_>>().join(", ")
         ),
-    );
+    ).await;
     Ok(kill)
 }
 

@@ -18,7 +18,11 @@ use crate::{
 const LINE_MAX: usize = 100;
 const INDENT: &str = "   ";
 /// A breath between two acts, for people who read along.
-const BREATH: Duration = Duration::from_millis(600);
+const BREATH: Duration = Duration::from_millis(800);
+/// What a letter takes to read; fast readers have seen it before.
+const A_LETTER: Duration = Duration::from_millis(5);
+/// No pause is longer, so that the whole stays within its minute.
+const A_SENTENCE_MAX: Duration = Duration::from_millis(900);
 
 /// Tells what happens.
 #[derive(Debug)]
@@ -30,8 +34,9 @@ pub(super) struct Narrator {
 }
 
 impl Narrator {
-    pub(super) fn new(screen: Screen) -> Self {
-        let has_readers = screen.format == Format::Table && io::stdout().is_terminal();
+    /// A voice that pauses for readers, unless there are none or they don't want it.
+    pub(super) fn new(screen: Screen, fast: bool) -> Self {
+        let has_readers = !fast && screen.format == Format::Table && io::stdout().is_terminal();
         Self { screen, act: 0, began: Instant::now(), has_readers }
     }
 
@@ -61,8 +66,9 @@ impl Narrator {
     }
 
     /// A sentence or a few.
-    pub(super) fn say(&mut self, text: &str) {
+    pub(super) async fn say(&mut self, text: &str) {
         self.paragraph(INDENT, text);
+        self.breathe(text).await;
     }
 
     /// A command as one would type it.
@@ -72,13 +78,22 @@ impl Narrator {
     }
 
     /// What is claimed held, or not.
-    pub(super) fn checked(&mut self, held: bool, text: &str) {
+    pub(super) async fn checked(&mut self, held: bool, text: &str) {
         let style = self.screen.style;
         let mark = if held { style.good("✓") } else { style.bad("✗") };
         let lines = wrapped(&escape::line(text), self.line_width().saturating_sub(INDENT.len() + 2));
         for (position, line) in lines.iter().enumerate() {
             let lead = if position == 0 { mark.as_str() } else { " " };
             self.write(&format!("{INDENT}{lead} {line}"));
+        }
+        self.breathe(text).await;
+    }
+
+    /// The time it takes to read along.
+    async fn breathe(&self, text: &str) {
+        if self.has_readers {
+            let letters = u32::try_from(text.len()).unwrap_or(u32::MAX);
+            tokio::time::sleep(A_LETTER.saturating_mul(letters).min(A_SENTENCE_MAX)).await;
         }
     }
 
