@@ -12,6 +12,7 @@ mod furnish;
 mod golden;
 mod machine;
 mod model;
+mod relabelling;
 mod schedule;
 mod seen;
 mod selectors;

@@ -99,7 +99,9 @@ pub(crate) fn numbers(limits: &EffectiveLimits) -> Vec<u64> {
 
 fn assert_same_agent(state: &State, model: &Model, path: &AgentPath) {
     let labels = model.agent_labels(path.as_str());
-    let seen: BTreeMap<String, String> = state.effective_labels(path).into();
+    let seen = state.effective_labels(path);
+    let seen: BTreeMap<String, String> =
+        seen.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
     assert_eq!(seen, labels, "labels of {path}");
     let stops_all = |selector: &Selector| {
         can_touch(selector, path.as_str(), &labels)
