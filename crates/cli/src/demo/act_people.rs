@@ -150,6 +150,16 @@ pub(super) async fn resume(stage: &mut Stage<'_>, people: &People, kill: KillId)
     };
     stage.check("One person alone can't resume", twice.is_err() && still_stopped > 0, &words).await;
 
+    together(stage, people, kill, approval).await
+}
+
+/// The second person signs, and the fleet runs again.
+async fn together(
+    stage: &mut Stage<'_>,
+    people: &People,
+    kill: KillId,
+    approval: ApprovalId,
+) -> Result<(), Failure> {
     stage.narrator.say("grace looks at the very command that ada signed, and agrees:").await;
     stage.narrator.command(&format!("haltline approve {approval}   (as grace)"));
     let done = approve(&people.grace, approval).await?;
