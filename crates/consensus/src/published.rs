@@ -57,7 +57,7 @@ impl Position {
     }
 
     fn published(&self) -> Arc<Published> {
-        let (state, membership) = (self.state.clone(), self.membership.clone());
+        let (state, membership) = (self.state.for_readers(), self.membership.clone());
         Arc::new(Published { applied: self.index(), state, membership })
     }
 

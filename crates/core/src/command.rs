@@ -395,9 +395,13 @@ impl Command {
     }
 }
 
+/// Room for most commands and events, so that encoding them doesn't grow a buffer step by step.
+const TYPICAL_BYTES: usize = 256;
+
 /// The canonical encoding of any value of this crate: postcard's.
 pub(crate) fn canonical<T: Serialize>(value: &T) -> Vec<u8> {
-    postcard::to_stdvec(value).expect("values of this crate are plain data, which postcard always encodes")
+    postcard::to_extend(value, Vec::with_capacity(TYPICAL_BYTES))
+        .expect("values of this crate are plain data, which postcard always encodes")
 }
 
 /// What a person signs to make a command widen: bound to cluster, incarnation, request and deadline.

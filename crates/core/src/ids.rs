@@ -7,7 +7,7 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::limits::PERSON_NAME_BYTES_MAX;
+use crate::{limits::PERSON_NAME_BYTES_MAX, text_encoding::encode_as_text};
 
 /// Why a text is no id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -215,9 +215,10 @@ counter!(
 );
 
 /// A person's registered name: one identity, however many keys.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PersonId(std::sync::Arc<str>);
+
+encode_as_text!(PersonId);
 
 impl PersonId {
     /// The name as text.

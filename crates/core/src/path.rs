@@ -6,11 +6,10 @@
 
 use std::{fmt, str::FromStr, sync::Arc};
 
-use serde::{Deserialize, Serialize};
-
 use crate::{
     ids::excerpt,
     limits::{PATH_BYTES_MAX, PATH_DEPTH_MAX, PATH_SEGMENT_BYTES_MAX},
+    text_encoding::encode_as_text,
 };
 
 /// Why a text is no path.
@@ -78,9 +77,10 @@ fn is_segment(segment: &str) -> bool {
 macro_rules! path_type {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
-        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        #[serde(try_from = "String", into = "String")]
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $name(Arc<str>);
+
+        encode_as_text!($name);
 
         impl $name {
             /// The path as text.

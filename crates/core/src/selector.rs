@@ -11,6 +11,7 @@ use crate::{
     limits::PATTERN_BYTES_MAX,
     path::{AgentPath, FleetPath},
     text::Labels,
+    text_encoding::encode_as_text,
 };
 
 /// Why a text is no pattern or selector.
@@ -57,9 +58,10 @@ pub enum SelectorError {
 }
 
 /// A pattern over tool, model or resource names, in which `*` stands for any run of characters.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Pattern(Box<str>);
+
+encode_as_text!(Pattern);
 
 impl Pattern {
     /// The pattern as text.

@@ -109,7 +109,9 @@ pub(crate) struct StopLeft {
 
 /// All the stops that a command would take a subject out of, other than by resuming.
 pub(crate) fn stops_left(before: &State, command: &Command) -> impl Iterator<Item = StopLeft> {
-    let left = way_out(before, command);
+    // Where nothing is stopped there is nothing to leave, and no reason to gather labels up the tree.
+    let is_any = stops(before).next().is_some();
+    let left = if is_any { way_out(before, command) } else { None };
     left.into_iter()
         .flat_map(move |left| stops(before).filter(move |(selector, _)| left(selector)))
         .map(|(selector, placed)| StopLeft { reach: selector.reach(), placed })

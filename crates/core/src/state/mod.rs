@@ -79,6 +79,8 @@ struct Derived {
     key_owners: OrdMap<KeyHash, KeyOwner>,
     signing_key_owners: OrdMap<PublicKey, KeyOwner>,
     requests_of: OrdMap<PersonId, usize>,
+    /// How many requests are remembered, also in [`State::for_readers`].
+    remembered: usize,
 }
 
 /// What happens by itself at some cluster time.
@@ -255,6 +257,7 @@ impl State {
             derived.due.insert((recorded.until, Due::RequestForgotten(person.clone(), *id)));
             *derived.requests_of.entry(person.clone()).or_default() += 1;
         }
+        derived.remembered = self.requests.len();
         for (id, node) in &self.nodes {
             derived.key_owners.insert(node.key_hash, KeyOwner::Node(*id));
             derived.signing_key_owners.insert(node.signing_key, KeyOwner::Node(*id));
@@ -352,7 +355,42 @@ impl State {
     /// How many command ids are remembered.
     #[must_use]
     pub fn requests_len(&self) -> usize {
-        self.requests.len()
+        self.derived.remembered
+    }
+
+    /// A copy to look at, which must not be applied to: without the table of command ids and what is due. Every command
+    /// changes pages of those at random places; as long as the machine is their only owner it changes them in place,
+    /// instead of copying each page that a reader might still look at.
+    #[must_use]
+    pub fn for_readers(&self) -> Self {
+        let Self { cluster, nodes, fleets, agents, people, kills, lifted, revocations, approvals, .. } = self;
+        let derived = Derived {
+            due: OrdSet::new(),
+            key_owners: self.derived.key_owners.clone(),
+            signing_key_owners: self.derived.signing_key_owners.clone(),
+            requests_of: OrdMap::new(),
+            remembered: self.derived.remembered,
+        };
+        Self {
+            cluster: cluster.clone(),
+            bootstrap: self.bootstrap,
+            policy: self.policy,
+            last: self.last,
+            chain: self.chain,
+            nodes: nodes.clone(),
+            fleets: fleets.clone(),
+            agents: agents.clone(),
+            people: people.clone(),
+            kills: kills.clone(),
+            lifted: lifted.clone(),
+            next_kill: self.next_kill,
+            revocations: revocations.clone(),
+            approvals: approvals.clone(),
+            next_approval: self.next_approval,
+            requests: OrdMap::new(),
+            derived,
+            bounds: self.bounds,
+        }
     }
 
     /// The person that a TLS key belongs to.

@@ -49,6 +49,7 @@ impl State {
             let until = request.deadline;
             self.derived.due.insert((until, Due::RequestForgotten(key.0.clone(), key.1)));
             *self.derived.requests_of.entry(key.0.clone()).or_default() += 1;
+            self.derived.remembered += 1;
             self.requests.insert(key, Recorded { digest, result: result.clone(), until });
         }
         result
@@ -71,7 +72,9 @@ impl State {
                 self.derived.requests_of.remove(&person);
             }
         }
-        self.requests.remove(&(person, id));
+        if self.requests.remove(&(person, id)).is_some() {
+            self.derived.remembered -= 1;
+        }
     }
 
     fn check_deadline(&self, request: &Request) -> Result<(), Rejection> {
