@@ -208,6 +208,7 @@ fn note((due, latency): (Instant, Duration), measured: Measured, latencies: &mut
 
 /// Sends the moments at which calls are due, as they come. On a thread of its own, because the runtime's timers round up
 /// to whole milliseconds.
+#[allow(clippy::disallowed_methods, reason = "a thread of its own, which does nothing but sleep and send")]
 fn pace(due: &mpsc::Sender<Instant>, offered_per_s: u64, end: Instant) {
     let start = Instant::now();
     for call in 0.. {
@@ -281,7 +282,7 @@ mod tests {
     #[tokio::test]
     async fn one_failed_call_fails_the_run() {
         let target = Slow { fails: true, ..Slow::default() };
-        closed_loop(&[target.clone()], 2, SHORT, &[]).await.unwrap_err();
+        closed_loop(std::slice::from_ref(&target), 2, SHORT, &[]).await.unwrap_err();
         open_loop(&[target], 100, SHORT, &[]).await.unwrap_err();
     }
 }

@@ -15,9 +15,27 @@ pub(crate) const FLEET: &str = "bench/load";
 /// Bytes of the label that fills a command up to [`PAYLOAD_BYTES`].
 const FILLER_BYTES: usize = 54;
 
+/// Coprime to [`KEYS`], so that neighbouring operations touch distant keys and yet every key gets its turn.
+const STRIDE: u64 = 7_919;
+
 /// The agent that the operation of this number changes.
 pub(crate) fn agent_path(number: u64) -> String {
-    format!("{FLEET}/agent-{:05}", number % KEYS)
+    format!("{FLEET}/agent-{:05}", number % KEYS * STRIDE % KEYS)
+}
+
+/// Sixteen bytes that differ for every number, and look as random as the ids of real clients: a table that is kept in
+/// order must not profit from ids that come in order.
+pub(crate) fn scattered(run: u64, number: u64) -> [u8; 16] {
+    // The finalizer of SplitMix64, a bijection.
+    let mix = |value: u64| {
+        let value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        value ^ (value >> 31)
+    };
+    let mut bytes = [0; 16];
+    bytes[..8].copy_from_slice(&mix(number.wrapping_add(run)).to_be_bytes());
+    bytes[8..].copy_from_slice(&run.to_be_bytes());
+    bytes
 }
 
 /// The labels that it gets, which differ from one operation to the next.
@@ -66,5 +84,14 @@ mod tests {
         assert_ne!(key_and_value(1).0, key_and_value(2).0);
         assert_eq!(agent_path(3), agent_path(KEYS + 3));
         assert_ne!(key_and_value(3).1, key_and_value(KEYS + 3).1);
+    }
+
+    #[test]
+    fn every_key_gets_its_turn_and_no_id_repeats() {
+        let paths: std::collections::BTreeSet<String> = (0..KEYS).map(agent_path).collect();
+        assert_eq!(paths.len() as u64, KEYS);
+        let ids: std::collections::BTreeSet<[u8; 16]> =
+            (0..KEYS).map(|number| scattered(7, number)).collect();
+        assert_eq!(ids.len() as u64, KEYS);
     }
 }

@@ -47,7 +47,7 @@ impl CommandMaker {
         let (asked, time_ms) = self.asked;
         let ahead = asked.elapsed() + COMMAND_LIFETIME;
         v1::RequestMeta {
-            request_id: [self.run.to_be_bytes(), number.to_be_bytes()].concat(),
+            request_id: workload::scattered(self.run, number).into(),
             deadline_ms: time_ms + u64::try_from(ahead.as_millis()).unwrap_or(u64::MAX / 2),
             signature: Vec::new(),
         }
