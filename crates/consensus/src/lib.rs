@@ -47,6 +47,7 @@ mod testing;
 mod tests;
 mod ticket;
 mod types;
+mod warm;
 
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use consensus::Consensus;

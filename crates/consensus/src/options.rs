@@ -40,8 +40,8 @@ impl Timing {
     /// one may stall for `election_max + election_min` before anyone stands against it.
     pub const LAN: Self = Self {
         heartbeat: Duration::from_millis(40),
-        election_min: Duration::from_millis(70),
-        election_max: Duration::from_millis(130),
+        election_min: Duration::from_millis(60),
+        election_max: Duration::from_millis(115),
         append: Duration::from_millis(1_000),
         connect: Duration::from_millis(500),
     };

@@ -34,6 +34,7 @@ use crate::{
     snapshots::Snapshots,
     stamps::Stamps,
     types::{Raft, TypeConfig},
+    warm,
 };
 
 /// Voters and learners beyond what any cluster has, so that openraft's own purge never runs.
@@ -133,6 +134,7 @@ impl Groundwork {
         tasks.spawn(watch_over(raft.clone(), fatal.clone(), stop.clone()));
         tasks.spawn(report(serve(service, incoming), fatal, stop.clone()));
         tasks.spawn(proposer.run(stop.clone()));
+        tasks.spawn(warm::run(raft.clone(), peers.clone(), stop.clone()));
         tasks.spawn(keeper.run(stop.clone()));
         tasks.spawn(compaction::run(raft.clone(), size, compaction, stop.clone()));
         let shared = Shared {

@@ -213,6 +213,8 @@ pub const RAFT_APPENDS_IN_FLIGHT_MAX: usize = 16;
 pub const RAFT_MESSAGE_BYTES_MAX: usize = 8 * BATCH_BYTES_MAX;
 /// Calls that one peer may have open at once: an append stream, heartbeats, votes, barriers and forwarded batches.
 pub const RAFT_STREAMS_MAX: u32 = 256;
+/// How often a node calls every other one, so that the connections that a failover takes are open when it comes.
+pub const WARM_INTERVAL: Millis = Millis(1_000);
 /// Bytes of one chunk of a snapshot on its way to another node.
 pub const SNAPSHOT_PART_BYTES_MAX: usize = 256 * 1_024;
 /// How long the other node may take for one chunk, and for taking up the whole snapshot at the end.

@@ -47,3 +47,37 @@ impl Authority for NodesOnly {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use haltline_core::ids::PersonId;
+
+    use super::*;
+    use crate::published::Position;
+
+    fn founders() -> BTreeMap<NodeId, KeyHash> {
+        BTreeMap::from([(NodeId(1), KeyHash([1; 32]))])
+    }
+
+    #[test]
+    fn before_the_founding_only_founders_with_their_keys_are_admitted() {
+        let authority = NodesOnly::new(founders());
+        for _ in 0..2 {
+            let admit = |node, key| authority.admit(&Subject::Node(NodeId(node)), &KeyHash([key; 32]));
+            assert_eq!(admit(1, 1), Ok(()));
+            assert_eq!(admit(1, 2), Err(Refusal::OtherKey));
+            assert_eq!(admit(2, 1), Err(Refusal::Unregistered));
+            // An unfounded state says no more than no state.
+            authority.follow(Board::new(Position::first()));
+        }
+    }
+
+    #[test]
+    fn people_have_no_business_on_the_node_port() {
+        let authority = NodesOnly::new(BTreeMap::new());
+        let ada: PersonId = "ada".parse().expect("a name");
+        let refused = authority.admit(&Subject::Person(ada), &KeyHash([1; 32]));
+        assert_eq!(refused, Err(Refusal::Unregistered));
+        assert_eq!(authority.admit(&Subject::Node(NodeId(4)), &KeyHash([1; 32])), Ok(()), "a joining node");
+    }
+}

@@ -110,3 +110,32 @@ async fn write(
 fn disk(error: io::Error) -> Status {
     Status::resource_exhausted(error.to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use bytes::Bytes;
+
+    use super::*;
+
+    fn chunk(data: Bytes, crc32c: u32) -> wire::SnapshotChunk {
+        wire::SnapshotChunk { data, crc32c }
+    }
+
+    #[test]
+    fn damaged_and_oversize_chunks_are_refused() {
+        let data = Bytes::from_static(b"state");
+        let good = crc32c::crc32c(&data);
+        assert!(check(&chunk(data.clone(), good)).is_ok());
+        let damaged = check(&chunk(data, good ^ 1)).unwrap_err();
+        assert_eq!(damaged.code(), tonic::Code::DataLoss);
+        let large = Bytes::from(vec![0; SNAPSHOT_PART_BYTES_MAX + 1]);
+        let refused = check(&chunk(large.clone(), crc32c::crc32c(&large))).unwrap_err();
+        assert_eq!(refused.code(), tonic::Code::InvalidArgument);
+    }
+
+    #[test]
+    fn a_header_must_say_who_is_a_member() {
+        assert!(meta(&wire::SnapshotHeader::default()).is_err());
+    }
+}

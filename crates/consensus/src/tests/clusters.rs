@@ -12,6 +12,7 @@ use std::{
 
 use bytes::Bytes;
 use haltline_core::{LogIndex, ids::NodeId, path::FleetPath, rejection::Outcome};
+use haltline_pki::Subject;
 use haltline_storage::{Flushed, LogBounds, Purged, RaftLog, Record, StorageError};
 
 use super::harness::{TestCluster, create, eventually, fleet, has};
@@ -126,6 +127,40 @@ async fn a_minority_takes_nothing_and_says_so() {
     cluster.converge().await;
     let again = alone.propose(&request).await.unwrap();
     assert!(again.result.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_was_cut_off_comes_back_without_an_election() {
+    let cluster = TestCluster::started(3).await;
+    let leader = cluster.leader().await;
+    let term = leader.status().term;
+    let away = cluster.follower().await;
+    cluster.isolate(away.node(), true);
+    // Its election timer fires many times meanwhile; only pre-votes may come of it.
+    for number in 0..150 {
+        create(&leader, number).await;
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    cluster.isolate(away.node(), false);
+    eventually("it has caught up", || has(&away, 149)).await;
+    let status = leader.status();
+    assert_eq!((status.role, status.term), (Role::Leader, term), "its return unseated the leader");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn followers_are_connected_before_they_need_it() {
+    let cluster = TestCluster::started(3).await;
+    for node in cluster.running() {
+        eventually("both others hold the two connections that a failover takes", || {
+            let peers = node.port().peers();
+            let others =
+                cluster.running().into_iter().map(|other| other.node()).filter(|id| *id != node.node());
+            others
+                .into_iter()
+                .all(|id| peers.iter().filter(|peer| peer.subject == Subject::Node(id)).count() >= 2)
+        })
+        .await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
