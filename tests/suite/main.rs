@@ -1,5 +1,6 @@
 //! The one test binary of the workspace: linking many would cost most of a build.
 //!
+//! - [`cluster`]: real processes, killed, stopped, damaged and misused.
 //! - [`property`]: the machine against a slow reference, and what must hold whatever is asked of it.
 
 #![allow(
@@ -9,4 +10,5 @@
     reason = "a test that panics has failed, as it should"
 )]
 
+mod cluster;
 mod property;
