@@ -215,7 +215,8 @@ counter!(
 );
 
 /// A person's registered name: one identity, however many keys.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// Cheap to clone.
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct PersonId(std::sync::Arc<str>);
 
 encode_as_text!(PersonId);
@@ -225,6 +226,23 @@ impl PersonId {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl Ord for PersonId {
+    /// By text. Copies of one name, as a table's keys mostly are, need not be looked into.
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        if std::sync::Arc::ptr_eq(&self.0, &other.0) {
+            std::cmp::Ordering::Equal
+        } else {
+            self.0.cmp(&other.0)
+        }
+    }
+}
+
+impl PartialOrd for PersonId {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
     }
 }
 

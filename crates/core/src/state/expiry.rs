@@ -27,7 +27,7 @@ impl State {
                     self.emit(EnforcementEvent::RevocationEnded { target }, effects);
                 }
                 Due::ApprovalLapses(approval) => self.lapse(approval, effects),
-                Due::RequestForgotten(person, id) => self.forget(person, id),
+                Due::RequestForgotten(id, person) => self.forget(id, person),
             }
         }
     }

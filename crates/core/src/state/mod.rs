@@ -64,7 +64,8 @@ pub struct State {
     approvals: OrdMap<ApprovalId, PendingApproval>,
     next_approval: u64,
     #[serde(deserialize_with = "tables::read")]
-    requests: OrdMap<(PersonId, RequestId), Recorded>,
+    // By id first: ids tell commands apart at the first byte, names mostly don't.
+    requests: OrdMap<(RequestId, PersonId), Recorded>,
     /// What follows from the fields above; not encoded.
     #[serde(skip)]
     derived: Derived,
@@ -90,7 +91,7 @@ enum Due {
     KillExpires(KillId),
     RevocationEnds(RevocationTarget),
     ApprovalLapses(ApprovalId),
-    RequestForgotten(PersonId, RequestId),
+    RequestForgotten(RequestId, PersonId),
 }
 
 /// Whose a key is.
@@ -253,8 +254,8 @@ impl State {
         for (id, approval) in &self.approvals {
             derived.due.insert((approval.request.deadline, Due::ApprovalLapses(*id)));
         }
-        for ((person, id), recorded) in &self.requests {
-            derived.due.insert((recorded.until, Due::RequestForgotten(person.clone(), *id)));
+        for ((id, person), recorded) in &self.requests {
+            derived.due.insert((recorded.until, Due::RequestForgotten(*id, person.clone())));
             *derived.requests_of.entry(person.clone()).or_default() += 1;
         }
         derived.remembered = self.requests.len();

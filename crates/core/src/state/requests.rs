@@ -1,6 +1,6 @@
 //! Exactly-once: each command id is answered once, and a retry gets the first answer.
 //!
-//! The table keeps (person, id) with the command's digest and result until the command's deadline; what arrives later is
+//! The table keeps (id, person) with the command's digest and result until the command's deadline; what arrives later is
 //! refused, so forgetting an id can't let it in again. A full table refuses new commands, kills exempt.
 
 use super::{Due, Effects, State, records::Recorded};
@@ -28,7 +28,7 @@ impl State {
         }
         let digest = Digest(Sha256::digest(&encoded).into());
         let digest: [u8; 16] = *digest.0.first_chunk().expect("32 bytes hold 16");
-        let key = (request.caller.clone(), request.id);
+        let key = (request.id, request.caller.clone());
         if let Some(recorded) = self.requests.get(&key) {
             if recorded.digest != digest {
                 return Err(Rejection::RequestIdReused);
@@ -41,14 +41,16 @@ impl State {
         }
         self.check_deadline(request)?;
         let has_room = self.has_room_for(request)?;
-        if !self.people.contains_key(&request.caller) {
+        let Some((person, _)) = self.people.get_key_value(&request.caller) else {
             return Err(Rejection::UnknownPerson { person: request.caller.clone() });
-        }
+        };
+        // The registry's own copy of the name, so that thousands of keys share one.
+        let key = (request.id, person.clone());
         let result = self.judge(request, effects);
         if has_room {
             let until = request.deadline;
-            self.derived.due.insert((until, Due::RequestForgotten(key.0.clone(), key.1)));
-            *self.derived.requests_of.entry(key.0.clone()).or_default() += 1;
+            self.derived.due.insert((until, Due::RequestForgotten(key.0, key.1.clone())));
+            *self.derived.requests_of.entry(key.1.clone()).or_default() += 1;
             self.derived.remembered += 1;
             self.requests.insert(key, Recorded { digest, result: result.clone(), until });
         }
@@ -56,23 +58,23 @@ impl State {
     }
 
     /// A retry with a later deadline must still be known when that one passes.
-    fn remember_longer(&mut self, key: &(PersonId, RequestId), until: ClusterTime, deadline: ClusterTime) {
-        self.derived.due.remove(&(until, Due::RequestForgotten(key.0.clone(), key.1)));
-        self.derived.due.insert((deadline, Due::RequestForgotten(key.0.clone(), key.1)));
+    fn remember_longer(&mut self, key: &(RequestId, PersonId), until: ClusterTime, deadline: ClusterTime) {
+        self.derived.due.remove(&(until, Due::RequestForgotten(key.0, key.1.clone())));
+        self.derived.due.insert((deadline, Due::RequestForgotten(key.0, key.1.clone())));
         if let Some(recorded) = self.requests.get_mut(key) {
             recorded.until = deadline;
         }
     }
 
     /// Forgets an id whose deadline has passed.
-    pub(super) fn forget(&mut self, person: PersonId, id: RequestId) {
+    pub(super) fn forget(&mut self, id: RequestId, person: PersonId) {
         if let Some(count) = self.derived.requests_of.get_mut(&person) {
             *count -= 1;
             if *count == 0 {
                 self.derived.requests_of.remove(&person);
             }
         }
-        if self.requests.remove(&(person, id)).is_some() {
+        if self.requests.remove(&(id, person)).is_some() {
             self.derived.remembered -= 1;
         }
     }
