@@ -133,6 +133,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: SnapshotHandle) -> io::Result<()> {
         let installed = self.snapshots.install(meta, snapshot).await?;
         let index = installed.index();
+        tracing::info!(index = index.0, "installed a snapshot");
         self.board.live(|position| *position = installed);
         self.board.publish();
         self.board.feed().jump(index);

@@ -240,14 +240,23 @@ async fn found(raft: &Raft, founders: Vec<(NodeId, Member)>) -> Result<(), Start
     }
 }
 
-/// Reports the end of consensus, unless the node is stopping anyway.
+/// Logs who leads whenever that changes, and reports the end of consensus, unless the node is stopping anyway.
 async fn watch_over(raft: Raft, fatal: watch::Sender<Option<FatalError>>, stop: CancellationToken) {
     let mut metrics = raft.metrics();
+    let mut told = (0, None);
     loop {
-        let ended = match &metrics.borrow_and_update().running_state {
-            Ok(()) => None,
-            Err(error) => Some(reason(error)),
+        let (leads, ended) = {
+            let now = metrics.borrow_and_update();
+            let ended = now.running_state.as_ref().err().map(reason);
+            ((now.current_term, now.current_leader), ended)
         };
+        if leads.1 != told.1 {
+            match leads {
+                (term, Some(leader)) => tracing::info!(term, leader, "a leader is known"),
+                (term, None) => tracing::warn!(term, "no leader is known"),
+            }
+            told = leads;
+        }
         if let Some(reason) = ended {
             return tell(&fatal, &stop, reason);
         }

@@ -18,6 +18,7 @@ use std::{
 
 use haltline_core::ids::NodeId;
 use haltline_pki::Endpoint;
+pub(crate) use keys::DEFAULT_FILTER;
 pub use keys::{KEYS, Key};
 pub use units::ByteSize;
 

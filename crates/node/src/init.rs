@@ -24,7 +24,7 @@ use haltline_core::{
 use haltline_pki::{ClusterPki, Endpoint, NewNode, PersonIdentity, Validity};
 
 use crate::{
-    config::{ByteSize, LogFormat, NodeConfig, Profile, Routes},
+    config::{ByteSize, DEFAULT_FILTER, LogFormat, NodeConfig, Profile, Routes},
     error::NodeError,
     founding::{FirstAdmin, Founder, Founding},
 };
@@ -151,7 +151,7 @@ impl Planned<'_> {
             http_beyond_loopback: !self.spec.http_address.ip().is_loopback(),
             profile,
             log_format: LogFormat::Auto,
-            log_filter: "info".into(),
+            log_filter: DEFAULT_FILTER.into(),
             connections_max: TLS_CONNECTIONS_MAX,
             streams_per_connection_max: API_STREAMS_PER_CONNECTION,
             in_flight_per_stream_max: API_IN_FLIGHT_PER_STREAM,

@@ -142,7 +142,9 @@ impl Node {
             compaction: Compaction {
                 entries: config.snapshot_after_entries,
                 bytes: config.snapshot_after.0,
-                ..Compaction::default()
+                // In proportion, so that a node with small snapshots doesn't keep a large log behind them.
+                keep_entries: config.snapshot_after_entries / 5,
+                keep_bytes: config.snapshot_after.0 / 2,
             },
             log: log.clone(),
             snapshots,

@@ -129,9 +129,9 @@ async fn thirty_rounds_of_kill_9_lose_nothing() {
         let leader = cluster.wait_for_leader(&admin).await;
         let victim = rng.below(3) as usize;
         if victim == leader {
-            leaders += 1
+            leaders += 1;
         } else {
-            followers += 1
+            followers += 1;
         }
         cluster.kill(victim).expect("it runs");
         load.wait_for_more(1 + rng.below(20)).await;

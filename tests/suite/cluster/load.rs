@@ -2,11 +2,12 @@
 //! until it is acknowledged, and remembers what was.
 
 use std::sync::{
-    Arc, Mutex,
+    Arc,
     atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use haltline_testkit::cluster::{CallError, Person, wait_until};
+use parking_lot::Mutex;
 use tokio::task::JoinSet;
 
 use super::register_agent;
@@ -66,7 +67,7 @@ impl Load {
         for ended in self.tasks.join_all().await {
             let () = ended;
         }
-        let acknowledged = std::mem::take(&mut *self.seen.acknowledged.lock().expect("no writer panicked"));
+        let acknowledged = std::mem::take(&mut *self.seen.acknowledged.lock());
         Acknowledged {
             last_index: acknowledged.iter().map(|(_, index)| *index).max().unwrap_or_default(),
             agents: acknowledged.into_iter().map(|(agent, _)| agent).collect(),
@@ -99,7 +100,7 @@ async fn write(person: Person, writer: usize, nodes: usize, seen: Arc<Seen>) {
                 }
             }
         };
-        seen.acknowledged.lock().expect("no writer panicked").push((agent, index));
+        seen.acknowledged.lock().push((agent, index));
         seen.count.fetch_add(1, Ordering::Relaxed);
     }
 }

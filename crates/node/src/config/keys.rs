@@ -8,6 +8,10 @@ use haltline_core::limits::{
 
 use super::{NodeConfig, source::VARIABLE_PREFIX};
 
+/// What is logged unless somebody says otherwise. openraft tells of every attempt to reach a dead peer, many a second;
+/// what matters of it this crate and `haltline-consensus` say once.
+pub(crate) const DEFAULT_FILTER: &str = "info,openraft=error";
+
 /// One key of the configuration.
 #[derive(Debug, Clone, Copy)]
 pub struct Key {
@@ -89,7 +93,7 @@ pub(super) fn default_of(name: &str) -> Option<String> {
         "http.beyond_loopback" => "false".into(),
         "timing.profile" => "lan".into(),
         "log.format" => "auto".into(),
-        "log.filter" => "info".into(),
+        "log.filter" => DEFAULT_FILTER.into(),
         "limits.connections" => TLS_CONNECTIONS_MAX.to_string(),
         "limits.streams_per_connection" => API_STREAMS_PER_CONNECTION.to_string(),
         "limits.in_flight_per_stream" => API_IN_FLIGHT_PER_STREAM.to_string(),
