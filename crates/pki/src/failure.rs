@@ -126,9 +126,9 @@ pub enum TlsFailure {
     #[error("the other sent no certificate, and this port demands one")]
     PeerWithoutCertificate,
 
-    /// The other says our certificate is over.
+    /// The other says our certificate is over, or hasn't begun: TLS has one alert for both.
     #[error(
-        "the certificate of {subject} was refused as expired: it is valid until {not_after}; renew it (or compare both clocks)"
+        "the certificate of {subject} was refused as out of its time: it is valid until {not_after}; renew it if that is past, else compare both clocks"
     )]
     OwnExpired {
         /// Whose certificate we showed.

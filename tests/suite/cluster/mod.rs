@@ -2,6 +2,7 @@
 //!
 //! They wait for conditions, never for time, and say what they exercised.
 
+mod bad_bytes;
 mod durability;
 mod load;
 mod people;

@@ -46,7 +46,7 @@ async fn a_person_who_was_removed_is_nobody_at_once() {
 }
 
 /// Opens connections in somebody's name, and tells why it can't.
-fn dialer(person: &Person) -> Dialer {
+pub(super) fn dialer(person: &Person) -> Dialer {
     let identity = person.identity();
     let tls = ClientTls::new(identity.tls(), identity.bundle(), Arc::new(CertificateAlone));
     Dialer::new(tls.expect("a TLS configuration"))
