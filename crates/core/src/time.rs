@@ -29,6 +29,9 @@ impl fmt::Display for Millis {
 pub struct ClusterTime(pub u64);
 
 impl ClusterTime {
+    /// Later than any time that will be reached.
+    pub const NEVER: Self = Self(u64::MAX);
+
     /// This time and a duration later; saturates.
     #[must_use]
     pub const fn plus(self, duration: Millis) -> Self {

@@ -116,11 +116,15 @@ impl Done {
                 format!("Withdrew {} (log index {index}).", ApprovalId(withdrawn.approval))
             }
             Outcome::Revoked(revoked) => {
-                let kept = ClusterTime(revoked.ends_ms).since(ClusterTime(self.stamp.cluster_time_ms));
-                format!(
-                    "Revoked (log index {index}). Kept for {}, until nothing it could hit is valid.",
-                    times::length(kept)
-                )
+                let (ends, now) = (ClusterTime(revoked.ends_ms), ClusterTime(self.stamp.cluster_time_ms));
+                if ends == ClusterTime::NEVER {
+                    format!("Revoked (log index {index}), for good.")
+                } else {
+                    let kept = times::length(ends.since(now));
+                    format!(
+                        "Revoked (log index {index}). Kept for {kept}, until nothing it could hit is valid."
+                    )
+                }
             }
             Outcome::PolicyStored(_) => format!("Stored the policy (log index {index})."),
             // `read` leaves neither.

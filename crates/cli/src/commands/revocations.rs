@@ -61,7 +61,7 @@ impl Render for List {
                 describe::target_text(target).into(),
                 revocation.by.as_str().into(),
                 resource::moment(revocation.placed.as_ref()).into(),
-                times::length(ClusterTime(revocation.ends_ms).since(self.now)).into(),
+                times::kept(ClusterTime(revocation.ends_ms), self.now).into(),
                 revocation.reason.as_str().into(),
             ]);
         }

@@ -40,6 +40,11 @@ pub(crate) fn until(end: ClusterTime, now: ClusterTime) -> String {
     }
 }
 
+/// For how long something is kept.
+pub(crate) fn kept(end: ClusterTime, now: ClusterTime) -> String {
+    if end == ClusterTime::NEVER { "for good".to_owned() } else { length(end.since(now)) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -68,6 +73,8 @@ mod tests {
 
     #[test]
     fn ends_are_told_from_now() {
+        assert_eq!(kept(ClusterTime::NEVER, ClusterTime(5)), "for good");
+        assert_eq!(kept(ClusterTime(1_005), ClusterTime(5)), "1 s");
         assert_eq!(until(ClusterTime(5_000), ClusterTime(2_000)), "in 3 s");
         assert_eq!(until(ClusterTime(1), ClusterTime(2_000)), "now");
     }

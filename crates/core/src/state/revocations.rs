@@ -1,4 +1,4 @@
-//! Revocations: what is ended for good, kept until nothing that it could hit is still valid.
+//! Revocations: what is ended for good, kept until nothing that it could hit is still valid; a key's, for ever.
 
 use super::{Due, Effects, State, change::ChangeKind, kills::revocation_lifetime, records::Revocation};
 use crate::{
@@ -6,6 +6,7 @@ use crate::{
     event::EnforcementEvent,
     ids::PersonId,
     rejection::{Outcome, Rejection, Table},
+    time::ClusterTime,
 };
 
 impl State {
@@ -29,7 +30,14 @@ impl State {
                 advice,
             });
         }
-        let ends = effects.stamp.cluster_time.plus(revocation_lifetime());
+        let ends = match command.target {
+            // What a key could sign doesn't end: whoever holds it can sign anew.
+            RevocationTarget::Key(_) => ClusterTime::NEVER,
+            RevocationTarget::Credential(_)
+            | RevocationTarget::Grant(_)
+            | RevocationTarget::Instance(_)
+            | RevocationTarget::Terminated(_) => effects.stamp.cluster_time.plus(revocation_lifetime()),
+        };
         let revocation = Revocation {
             reason: command.reason.clone(),
             by: caller.clone(),

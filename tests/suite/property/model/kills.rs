@@ -179,7 +179,8 @@ impl Model {
         if matches!(command.target, RevocationTarget::Terminated(_)) {
             return Err("REVOCATION_BY_MACHINE_ONLY");
         }
-        let ends = longest_hold(self.now.cluster_time);
+        let is_key = matches!(command.target, RevocationTarget::Key(_));
+        let ends = if is_key { ClusterTime::NEVER } else { longest_hold(self.now.cluster_time) };
         let revocation = Revocation {
             reason: command.reason.clone(),
             by: caller.clone(),
