@@ -7,6 +7,7 @@ use haltline_core::{
     command::Request,
     ids::NodeId,
     limits::{LEADER_TRANSFER_TIMEOUT, PROPOSE_TIMEOUT},
+    state::KeyOwners,
     time::ClusterTime,
 };
 use haltline_pki::{CertificateAlone, ClientTls, Listening, NodeIdentity, PkiError, Roles, ServerTls};
@@ -121,6 +122,13 @@ impl Consensus {
     #[must_use]
     pub fn state(&self) -> Arc<Published> {
         self.shared.board.now()
+    }
+
+    /// Whose each TLS key is, as in [`Consensus::state`]. For whoever needs nothing else: cheap however many commands are
+    /// being applied.
+    #[must_use]
+    pub fn key_owners(&self) -> KeyOwners {
+        self.shared.board.key_owners()
     }
 
     /// Waits until this node has applied the log up to `index`: after a forwarded command, so that its caller reads its

@@ -11,7 +11,12 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use haltline_core::{LogIndex, ids::NodeId, state::State, time::Stamp};
+use haltline_core::{
+    LogIndex,
+    ids::NodeId,
+    state::{KeyOwners, State},
+    time::Stamp,
+};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 
@@ -92,6 +97,9 @@ struct Shared {
     live: Mutex<Position>,
     /// A copy, as long as it shows everything that callers were told. Taken after `live`, never before.
     copy: RwLock<Option<Arc<Published>>>,
+    /// Whose each TLS key is, as of the last publication. Every call asks for this and most ask for nothing else, so it
+    /// is apart from the copy, which would otherwise be made again for each batch of commands.
+    owners: RwLock<KeyOwners>,
     /// Whether the copy was read since it was made.
     read: AtomicBool,
     progress: watch::Sender<Progress>,
@@ -103,6 +111,7 @@ impl Board {
         let feed = Arc::new(Feed::new(position.index()));
         let progress = watch::Sender::new(position.progress());
         let shared = Shared {
+            owners: RwLock::new(position.state.key_owners().clone()),
             live: Mutex::new(position),
             copy: RwLock::default(),
             read: AtomicBool::new(false),
@@ -122,6 +131,10 @@ impl Board {
         let live = self.shared.live.lock();
         let wanted = self.shared.read.swap(false, Ordering::Relaxed);
         *self.shared.copy.write() = wanted.then(|| live.published());
+        let owners = live.state.key_owners();
+        if !self.shared.owners.read().ptr_eq(owners) {
+            *self.shared.owners.write() = owners.clone();
+        }
         let progress = live.progress();
         drop(live);
         self.shared.progress.send_replace(progress);
@@ -137,6 +150,11 @@ impl Board {
         let mut copy = self.shared.copy.write();
         // Another reader, or the machine, may have been faster.
         copy.get_or_insert_with(|| live.published()).clone()
+    }
+
+    /// Whose each TLS key is, as [`Board::now`] would say.
+    pub(crate) fn key_owners(&self) -> KeyOwners {
+        self.shared.owners.read().clone()
     }
 
     pub(crate) fn progress(&self) -> Progress {

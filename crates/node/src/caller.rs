@@ -2,7 +2,7 @@
 
 use haltline_core::{
     ids::{NodeId, PersonId},
-    state::State,
+    state::{KeyOwner, KeyOwners},
 };
 use haltline_pki::{PeerIdentity, Subject};
 use tonic::Extensions;
@@ -19,15 +19,13 @@ pub(crate) enum Caller {
 }
 
 impl Caller {
-    /// Whose key the connection has, by this state. A certificate's name counts for nothing.
-    pub(crate) fn of(extensions: &Extensions, state: &State) -> Result<Self, Refused> {
+    /// Whose key the connection has, by the registry. A certificate's name counts for nothing.
+    pub(crate) fn of(extensions: &Extensions, owners: &KeyOwners) -> Result<Self, Refused> {
         let peer = extensions.get::<PeerIdentity>().ok_or(Refused::NoCertificate)?;
-        if let Some(person) = state.person_by_key(&peer.key_hash) {
-            return Ok(Self::Person(person.clone()));
-        }
-        match (state.node_by_key(&peer.key_hash), &peer.subject) {
-            (Some(node), _) => Ok(Self::Node(node)),
-            (None, subject) => Err(Refused::UnregisteredKey { subject: subject.clone() }),
+        match owners.get(&peer.key_hash) {
+            Some(KeyOwner::Person(person)) => Ok(Self::Person(person.clone())),
+            Some(KeyOwner::Node(node)) => Ok(Self::Node(*node)),
+            None => Err(Refused::UnregisteredKey { subject: peer.subject.clone() }),
         }
     }
 
@@ -47,6 +45,7 @@ mod tests {
         LogIndex,
         command::{Batch, Genesis, NodeRecord, PersonAdd, Role, RoleBinding},
         ids::{ClusterId, Digest, Incarnation, KeyHash, PublicKey},
+        state::State,
     };
     use haltline_pki::UnixSeconds;
     use haltline_wire::refusal::Refusal;
@@ -56,7 +55,7 @@ mod tests {
     const ADAS: KeyHash = KeyHash([1; 32]);
     const NODES: KeyHash = KeyHash([2; 32]);
 
-    fn state() -> State {
+    fn owners() -> KeyOwners {
         let node = NodeRecord {
             id: NodeId(1),
             name: "one".parse().unwrap(),
@@ -78,7 +77,7 @@ mod tests {
         };
         let mut state = State::new();
         state.apply(LogIndex(1), &Batch { genesis: Some(Box::new(genesis)), ..Batch::default() });
-        state
+        state.key_owners().clone()
     }
 
     fn caller(name: &str, key_hash: KeyHash) -> Result<Caller, Refused> {
@@ -89,7 +88,7 @@ mod tests {
             not_after: UnixSeconds(0),
             remote_addr: ([127, 0, 0, 1], 1).into(),
         });
-        Caller::of(&extensions, &state())
+        Caller::of(&extensions, &owners())
     }
 
     #[test]
@@ -113,6 +112,6 @@ mod tests {
             "person ada is nobody here: the key of this certificate isn't registered (or was removed); ask an operator \
              to register it"
         );
-        assert_eq!(Caller::of(&Extensions::new(), &state()).unwrap_err().reason(), "NO_CERTIFICATE");
+        assert_eq!(Caller::of(&Extensions::new(), &owners()).unwrap_err().reason(), "NO_CERTIFICATE");
     }
 }

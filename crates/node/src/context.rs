@@ -34,7 +34,7 @@ pub(crate) struct Reading {
 impl Context {
     /// Who calls, by the state as this node has it.
     pub(crate) fn caller(&self, extensions: &Extensions) -> Result<Caller, Refused> {
-        Caller::of(extensions, &self.consensus.state().state)
+        Caller::of(extensions, &self.consensus.key_owners())
     }
 
     /// The person who commands.
@@ -48,7 +48,7 @@ impl Context {
         self.caller(extensions)?.person()?;
         self.consensus.read_barrier().await?;
         let published = self.consensus.state();
-        let caller = Caller::of(extensions, &published.state)?.person()?;
+        let caller = Caller::of(extensions, published.state.key_owners())?.person()?;
         Ok(Reading { published, caller })
     }
 

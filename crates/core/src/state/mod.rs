@@ -77,7 +77,7 @@ pub struct State {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Derived {
     due: OrdSet<(ClusterTime, Due)>,
-    key_owners: OrdMap<KeyHash, KeyOwner>,
+    key_owners: KeyOwners,
     signing_key_owners: OrdMap<PublicKey, KeyOwner>,
     requests_of: OrdMap<PersonId, usize>,
     /// How many requests are remembered, also in [`State::for_readers`].
@@ -102,6 +102,9 @@ pub enum KeyOwner {
     /// A node's.
     Node(NodeId),
 }
+
+/// Whose each registered TLS key is.
+pub type KeyOwners = OrdMap<KeyHash, KeyOwner>;
 
 impl std::fmt::Display for KeyOwner {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -392,6 +395,12 @@ impl State {
             derived,
             bounds: self.bounds,
         }
+    }
+
+    /// Whose each TLS key is. A copy of this alone is enough to tell who calls.
+    #[must_use]
+    pub fn key_owners(&self) -> &KeyOwners {
+        &self.derived.key_owners
     }
 
     /// The person that a TLS key belongs to.
