@@ -73,7 +73,7 @@ fn settle(proposals: Vec<Proposal>, results: Vec<wire::ForwardResult>) -> Vec<Pr
     let mut again = Vec::new();
     for (mut proposal, result) in proposals.into_iter().zip(results) {
         match incoming(Some(result)) {
-            Incoming::Answer(answer) => proposal.ticket.deliver(answer),
+            Incoming::Answer(answer) => proposal.settle(answer),
             Incoming::TryAgain { uncertain } => {
                 proposal.uncertain |= uncertain;
                 again.push(proposal);

@@ -15,7 +15,10 @@ use std::{sync::Arc, time::Duration};
 use haltline_core::{
     command::Genesis,
     ids::NodeId,
-    limits::{BATCH_COMMANDS_MAX, BATCHES_IN_FLIGHT_MAX, FORWARDS_IN_FLIGHT_MAX, TICK_INTERVAL},
+    limits::{
+        BATCH_COMMANDS_MAX, BATCHES_IN_FLIGHT_MAX, FORWARDS_IN_FLIGHT_MAX, KILL_ENTRIES_IN_FLIGHT_MAX,
+        TICK_INTERVAL,
+    },
 };
 use openraft::{
     async_runtime::watch::WatchReceiver as _, errors::ClientWriteError, metrics::RaftServerMetrics,
@@ -210,7 +213,7 @@ impl Proposer {
         !self.resting()
             && match self.office {
                 Office::Nobody => false,
-                Office::Leading(_) => self.is_founded(),
+                Office::Leading(_) => self.is_founded() && self.kills_in_flight < KILL_ENTRIES_IN_FLIGHT_MAX,
                 Office::Following(_) => self.kills_in_flight < FORWARDS_IN_FLIGHT_MAX,
             }
     }
@@ -238,15 +241,21 @@ impl Proposer {
             return now + SWEEP;
         }
         match self.office {
-            Office::Leading(_) => self.last_entry + Duration::from_millis(TICK_INTERVAL.0),
+            // A tick that is due and yet wasn't proposed waits for the entry in flight; it must not be waited for busily.
+            Office::Leading(_) => {
+                let tick = self.last_entry + Duration::from_millis(TICK_INTERVAL.0);
+                if tick > now { tick } else { now + SWEEP }
+            }
             Office::Following(_) | Office::Nobody => now + LONG,
         }
     }
 
     fn wake(&mut self) {
         self.rest_until = None;
-        if matches!(self.office, Office::Nobody) || !self.normal_may_go() {
+        if !self.kills_may_go() {
             self.kills.sweep();
+        }
+        if !self.normal_may_go() {
             self.normal.sweep();
         }
     }
@@ -405,7 +414,7 @@ fn settle(
         Ok(response) => {
             let outcome = response.data;
             for (proposal, result) in batch.into_iter().zip(outcome.results) {
-                proposal.ticket.deliver(Ok(Reply { stamp: outcome.stamp, result }));
+                proposal.settle(Ok(Reply { stamp: outcome.stamp, result }));
             }
         }
         Err(error) => {

@@ -6,12 +6,13 @@
 use std::{
     io::{self, BufWriter, Read, Write},
     sync::Arc,
+    time::Duration,
 };
 
 use bytes::{Buf as _, Bytes};
 use haltline_core::{LogIndex, limits::SNAPSHOT_PART_BYTES_MAX, snapshot};
 use haltline_storage::{
-    SnapshotInfo, SnapshotMeta as StoredMeta, SnapshotReader, SnapshotStore, SnapshotWriter,
+    SnapshotInfo, SnapshotMeta as StoredMeta, SnapshotReader, SnapshotStore, SnapshotWriter, StorageError,
 };
 use openraft::{OptionalSend, RaftSnapshotBuilder};
 use tokio::task::spawn_blocking;
@@ -23,6 +24,9 @@ use crate::{
     published::Position,
     types::{LogId, Snapshot, SnapshotMeta, StoredMembership, TypeConfig},
 };
+
+/// How long to wait before looking again whether a snapshot may be begun.
+const BUSY_PAUSE: Duration = Duration::from_millis(100);
 
 /// The contents of a snapshot, wherever they are.
 pub(crate) enum SnapshotHandle {
@@ -99,14 +103,32 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
 
     async fn build_snapshot(&mut self) -> io::Result<Snapshot> {
         let (store, position) = (self.snapshots.store.clone(), self.position.clone());
-        let info = blocking(move || {
-            let writer = store.begin(stored_meta(position.applied, &position.membership)).map_err(to_io)?;
+        let writer = begin(&store, stored_meta(position.applied, &position.membership)).await?;
+        let finished = blocking(move || {
             let mut output = BufWriter::with_capacity(SNAPSHOT_PART_BYTES_MAX, Output(writer));
             snapshot::encode(&position.state, &mut output)?;
             let Output(writer) = output.into_inner().map_err(io::IntoInnerError::into_error)?;
-            writer.finish().map_err(to_io)
+            Ok(writer.finish())
         });
-        stored(&info.await?, &self.snapshots.store)
+        match finished.await? {
+            Ok(info) => stored(&info, &self.snapshots.store),
+            // The leader sent a later one meanwhile, which serves as well.
+            Err(StorageError::SnapshotOutdated { .. }) => {
+                self.snapshots.current()?.ok_or_else(|| invalid("the later snapshot is gone"))
+            }
+            Err(error) => Err(to_io(error)),
+        }
+    }
+}
+
+/// Begins to write a snapshot, when half-received ones have left a place for it.
+async fn begin(store: &Arc<dyn SnapshotStore>, meta: StoredMeta) -> io::Result<Box<dyn SnapshotWriter>> {
+    loop {
+        let (store, meta) = (store.clone(), meta.clone());
+        match blocking(move || Ok(store.begin(meta))).await? {
+            Err(StorageError::SnapshotsBusy { .. }) => tokio::time::sleep(BUSY_PAUSE).await,
+            begun => return begun.map_err(to_io),
+        }
     }
 }
 

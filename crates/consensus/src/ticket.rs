@@ -143,6 +143,20 @@ impl Proposal {
         Self { request, ticket, origin, since, expires, uncertain: false }
     }
 
+    /// Hands out a result. Where an earlier attempt may stand in some leader's log, a later one's word that nothing was
+    /// done would be a guess, and so would be that its deadline has passed: the first may have been carried out.
+    pub(crate) fn settle(self, result: ProposeResult) {
+        let is_guess = self.uncertain
+            && match &result {
+                Ok(reply) => matches!(reply.result, Err(Rejection::DeadlinePassed { .. })),
+                Err(
+                    ProposeError::Busy { .. } | ProposeError::NotUnderstood | ProposeError::TooLarge { .. },
+                ) => true,
+                Err(_) => false,
+            };
+        if is_guess { self.give_up() } else { self.ticket.deliver(result) }
+    }
+
     /// Answers that it took too long, or that this node can't do it.
     pub(crate) fn give_up(self) {
         let waited_ms = u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -158,6 +172,28 @@ impl Proposal {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn an_uncertain_command_is_never_said_to_be_undone() {
+        let busy = || Err(ProposeError::Busy { queued: 1 });
+        let (deadline, now) = Default::default();
+        let late = || {
+            Ok(Reply { stamp: Stamp::default(), result: Err(Rejection::DeadlinePassed { deadline, now }) })
+        };
+        for (uncertain, result) in [(false, busy()), (false, late()), (true, busy()), (true, late())] {
+            let (ticket, mut receiver) = Ticket::one();
+            let request = EncodedRequest { bytes: Bytes::new(), kill: false };
+            let mut proposal = Proposal::new(request, ticket, Origin::Here, Duration::from_secs(1));
+            proposal.uncertain = uncertain;
+            proposal.settle(result.clone());
+            let told = receiver.try_recv().unwrap();
+            assert_eq!(
+                matches!(told, Err(ProposeError::UnknownOutcome { .. })),
+                uncertain,
+                "{result:?} {told:?}"
+            );
+        }
+    }
 
     #[test]
     fn a_ticket_answers_once_also_when_it_is_lost() {

@@ -188,6 +188,8 @@ pub const PROPOSALS_QUEUED_MAX: usize = 10 * BATCH_COMMANDS_MAX;
 pub const BATCHES_IN_FLIGHT_MAX: usize = 4;
 /// Forwarded batches that one node has under way to the leader.
 pub const FORWARDS_IN_FLIGHT_MAX: usize = 4;
+/// Entries of kills that a leader has in flight; past that kills wait in their own lane, and go several to an entry.
+pub const KILL_ENTRIES_IN_FLIGHT_MAX: usize = 64;
 /// How long a caller waits for a command's outcome if it doesn't say: several elections.
 pub const PROPOSE_TIMEOUT: Millis = Millis(10_000);
 /// How often an idle leader commits an empty batch, so that cluster time is known everywhere to about as much.

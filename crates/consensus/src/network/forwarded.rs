@@ -105,7 +105,8 @@ pub(crate) fn incoming(result: Option<wire::ForwardResult>) -> Incoming {
     match result.and_then(|result| result.result) {
         Some(Out::Reply(bytes)) => match postcard::from_bytes(&bytes) {
             Ok(reply) => Incoming::Answer(Ok(reply)),
-            Err(_) => Incoming::Answer(Err(ProposeError::NotUnderstood)),
+            // It was carried out; only the words for what came of it are newer than this node.
+            Err(_) => Incoming::TryAgain { uncertain: true },
         },
         Some(Out::Error(code)) => match ForwardError::try_from(code) {
             Ok(ForwardError::NotLeader | ForwardError::Stopping) => Incoming::TryAgain { uncertain: false },
