@@ -15,8 +15,21 @@ fn identity(cluster: u8, node: u64) -> Identity {
     Identity { cluster: ClusterId([cluster; 16]), node: NodeId(node) }
 }
 
-fn open(dir: &Path, identity: Identity) -> Result<DataDir, StorageError> {
+fn open_once(dir: &Path, identity: Identity) -> Result<DataDir, StorageError> {
     DataDir::open(Arc::new(RealDisk), dir, identity, NOW)
+}
+
+/// Opens a directory that this test has closed. A child that another test is just starting shares the descriptors of this
+/// process until it runs its program, and so may hold the lock for a moment longer.
+fn open(dir: &Path, identity: Identity) -> Result<DataDir, StorageError> {
+    const TRIES: u32 = 1_000_000;
+    for _ in 0..TRIES {
+        match open_once(dir, identity) {
+            Err(StorageError::DirectoryLocked { .. }) => std::thread::yield_now(),
+            opened => return opened,
+        }
+    }
+    open_once(dir, identity)
 }
 
 /// The error's text, with the scratch directory's name taken out.
@@ -49,7 +62,7 @@ fn is_made_private_and_opens_again() {
 fn refuses_a_second_process() {
     let scratch = tempfile::tempdir().unwrap();
     let held = open(scratch.path(), identity(1, 1)).unwrap();
-    let error = open(scratch.path(), identity(1, 1)).unwrap_err();
+    let error = open_once(scratch.path(), identity(1, 1)).unwrap_err();
     let pid = std::process::id();
     assert_eq!(
         shown(scratch.path(), &error),
