@@ -14,11 +14,31 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("haltline-wire", &["haltline-core"]),
     ("haltline-pki", &["haltline-core"]),
     ("haltline-consensus", &["haltline-core", "haltline-wire", "haltline-storage", "haltline-pki"]),
+    ("haltline-hub", &["haltline-core", "haltline-wire", "haltline-pki"]),
+    ("haltline-edge", &["haltline-core", "haltline-wire", "haltline-pki"]),
+    ("haltline-relay", &["haltline-core", "haltline-edge", "haltline-hub", "haltline-pki", "haltline-wire"]),
     (
         "haltline-node",
-        &["haltline-consensus", "haltline-core", "haltline-pki", "haltline-storage", "haltline-wire"],
+        &[
+            "haltline-consensus",
+            "haltline-core",
+            "haltline-hub",
+            "haltline-pki",
+            "haltline-storage",
+            "haltline-wire",
+        ],
     ),
-    ("haltline-cli", &["haltline-core", "haltline-node", "haltline-pki", "haltline-wire"]),
+    (
+        "haltline-cli",
+        &[
+            "haltline-core",
+            "haltline-edge",
+            "haltline-node",
+            "haltline-pki",
+            "haltline-relay",
+            "haltline-wire",
+        ],
+    ),
     ("haltline-xtask", &[]),
 ];
 
