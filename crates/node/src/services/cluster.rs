@@ -104,6 +104,7 @@ fn counts(state: &State) -> v1::Counts {
         revocations: state.revocations().len() as u64,
         approvals: state.approvals().len() as u64,
         requests: state.requests_len() as u64,
+        ..v1::Counts::default()
     }
 }
 

@@ -37,6 +37,7 @@ pub fn fleet(state: &State, path: &FleetPath, fleet: &Fleet) -> v1::Fleet {
         updated: Some(fleet.updated.into()),
         agents: state.agents_under(Some(path)).count() as u64,
         stopped_by: numbers(state.kills_stopping_fleet(path)),
+        ..v1::Fleet::default()
     }
 }
 
@@ -180,6 +181,7 @@ pub fn blast_radius(state: &State, radius: &BlastRadius) -> v1::BlastRadius {
         fleets_registered: state.fleets().len() as u64,
         agents_registered: state.agents().len() as u64,
         adjusted: adjusted(radius.adjusted).into(),
+        ..v1::BlastRadius::default()
     }
 }
 
@@ -206,5 +208,7 @@ pub fn node(record: &NodeRecord, api_address: &str, raft_address: &str) -> v1::N
         name: record.name.to_string(),
         api_address: api_address.into(),
         raft_address: raft_address.into(),
+        signing_key: record.signing_key.0.to_vec(),
+        ..v1::Node::default()
     }
 }
