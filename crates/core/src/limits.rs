@@ -280,3 +280,42 @@ pub const QUORUM_CHECK_INTERVAL: Millis = Millis(1_000);
 pub const CERTIFICATE_CHECK_INTERVAL: Millis = Millis(60 * 60 * 1_000);
 /// Bytes of the founding file: nodes and one person.
 pub const FOUNDING_FILE_BYTES_MAX: u64 = 1_024 * 1_024;
+
+// --- An enforcer's link to its hubs (crate edge, client) -------------------------------------------------------------
+
+/// Longest wait between two rounds over all hubs, at most configurable: past five minutes nobody's lease lives.
+pub const HUB_BACKOFF_CEILING: Millis = MAX_STALENESS_CEILING;
+/// Longest patience for one connection to a hub, at most configurable.
+pub const HUB_CONNECT_TIMEOUT_CEILING: Millis = Millis(60_000);
+/// Hubs that an enforcer knows: every node of the largest cluster, and as many relays.
+pub const HUBS_MAX: usize = 2 * NODES_MAX;
+/// Bytes of one message of a sync stream: a frame of one log entry's events, of which the largest has a batch of them.
+pub const SYNC_MESSAGE_BYTES_MAX: usize = 8 * BATCH_BYTES_MAX;
+/// Messages to a hub that wait to be sent. Probes are bounded by themselves; acknowledgements coalesce.
+pub const SYNC_OUTGOING_MAX: usize = 16;
+/// How long a freshly opened stream may take to be welcomed.
+pub const SYNC_WELCOME_TIMEOUT: Millis = Millis(5_000);
+/// Shortest time between two probes of one enforcer, whatever the staleness of its fleets.
+pub const PROBE_INTERVAL_MIN: Millis = Millis(25);
+/// Longest time between two probes: position and health of an enforcer stay known however lazy its fleets are.
+pub const PROBE_INTERVAL_MAX: Millis = Millis(10_000);
+/// Shortest time after which unanswered probes make an enforcer turn to another hub: a leader's election fits often.
+pub const HUB_SILENCE_MIN: Millis = Millis(400);
+/// Bytes of a view as it is fetched and cached: a million agents and two million revocations fit several times.
+pub const VIEW_BYTES_MAX: u64 = 2 * 1_024 * 1_024 * 1_024;
+/// Bytes of one decompressed chunk of a view on its way.
+pub const VIEW_CHUNK_BYTES_MAX: usize = 4 * 1_024 * 1_024;
+/// How long a hub may take for one chunk of a view.
+pub const VIEW_CHUNK_TIMEOUT: Millis = Millis(30_000);
+/// Events after which the cached snapshot is fetched again, so that a restart catches up from frames.
+pub const SNAPSHOT_CACHE_EVENTS: u64 = 10_000;
+/// Shortest time between two fetches of a snapshot for the cache alone.
+pub const SNAPSHOT_CACHE_INTERVAL: Millis = Millis(10 * 60 * 1_000);
+/// How often the high-water mark is written, at most: a disk that syncs at every Fresh would wear for nothing.
+pub const MARK_WRITE_INTERVAL: Millis = Millis(1_000);
+/// Changes of the trust bundle that an enforcer keeps as proof of the keys it believes; then it must be enrolled anew.
+pub const BUNDLE_CHANGES_MAX: usize = 64;
+/// How long one call of the enrolment may take.
+pub const ENROL_CALL_TIMEOUT: Millis = Millis(15_000);
+/// How long an enforcer that stops waits for its hub to take its leave.
+pub const SYNC_CLOSE_TIMEOUT: Millis = Millis(1_000);
