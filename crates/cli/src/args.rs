@@ -174,10 +174,12 @@ pub struct InitArgs {
     /// Where to create it; the directory must be empty or absent
     #[arg(long, default_value = "haltline", value_name = "DIR")]
     pub dir: PathBuf,
-    /// The host of a node, in the order of their numbers; repeat it for each [default: three on this machine]
-    #[arg(long = "node", value_name = "HOST")]
+    /// The host of a node, with its region if there are several, in the order of their numbers; repeat it for each
+    /// [default: three on this machine]
+    #[arg(long = "node", value_name = "HOST[@REGION]")]
     pub nodes: Vec<String>,
-    /// The first node's API port; Raft takes the next one, health and metrics the one after; each node begins 10 higher
+    /// The first node's API port; Raft, health and metrics, edges, and enrolment take the four after it; each node begins
+    /// 10 higher
     #[arg(long, default_value_t = 7400, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1024..=65_000))]
     pub port: u16,
     /// How far apart the nodes are: lan (a few milliseconds) or wan (up to about 200)

@@ -206,6 +206,10 @@ pub struct NodeConfig {
     pub listen_raft: SocketAddr,
     /// `listen.http`
     pub listen_http: SocketAddr,
+    /// `listen.edge`
+    pub listen_edge: SocketAddr,
+    /// `listen.public`
+    pub listen_public: SocketAddr,
     /// `peers.routes`
     pub routes: Routes,
     /// `http.beyond_loopback`

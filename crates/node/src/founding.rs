@@ -1,7 +1,7 @@
 //! The founding file: who founds a cluster. `haltline init` writes the same one for every founding node.
 //!
-//! It holds public keys and addresses only. A node reads it whenever it starts; it counts only until the cluster's first
-//! entry is in the log.
+//! It holds public keys and addresses only. A node reads it whenever it starts. Who founds counts only until the cluster's
+//! first entry is in the log; where enforcers reach the nodes is taken from here always.
 
 use std::{collections::BTreeSet, fmt::Display, io::Read as _, path::Path, str::FromStr};
 
@@ -16,7 +16,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::error::NodeError;
 
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// Who founds a cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,6 +47,12 @@ pub struct Founder {
     pub api_address: String,
     /// `host:port` at which the other nodes reach it.
     pub raft_address: String,
+    /// `host:port` at which edges and relays reach it.
+    pub edge_address: String,
+    /// `host:port` at which an edge that isn't enrolled yet reaches it.
+    pub public_address: String,
+    /// Where it stands, so that enforcers find the nearest; may be empty.
+    pub region: Text,
     /// Hash of its TLS key.
     #[serde(with = "as_text")]
     pub tls_key: KeyHash,
@@ -113,7 +119,7 @@ impl Founding {
             return Err("two nodes have the same id".into());
         }
         for node in &self.nodes {
-            for address in [&node.api_address, &node.raft_address] {
+            for address in [&node.api_address, &node.raft_address, &node.edge_address, &node.public_address] {
                 address.parse::<Endpoint>().map_err(|error| format!("node {}: {error}", node.id))?;
             }
         }

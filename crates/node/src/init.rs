@@ -49,6 +49,12 @@ pub struct InitNode {
     pub raft_address: String,
     /// Where it serves health and metrics; plain HTTP, so on loopback.
     pub http_address: SocketAddr,
+    /// `host:port` at which edges and relays reach it.
+    pub edge_address: String,
+    /// `host:port` at which an edge that isn't enrolled yet reaches it.
+    pub public_address: String,
+    /// Where it stands, so that enforcers find the nearest; may be empty.
+    pub region: String,
 }
 
 /// A cluster to be.
@@ -136,6 +142,8 @@ struct Planned<'a> {
     hosts: Vec<String>,
     listen_api: SocketAddr,
     listen_raft: SocketAddr,
+    listen_edge: SocketAddr,
+    listen_public: SocketAddr,
 }
 
 impl Planned<'_> {
@@ -147,6 +155,8 @@ impl Planned<'_> {
             listen_api: self.listen_api,
             listen_raft: self.listen_raft,
             listen_http: self.spec.http_address,
+            listen_edge: self.listen_edge,
+            listen_public: self.listen_public,
             routes: Routes::default(),
             http_beyond_loopback: !self.spec.http_address.ip().is_loopback(),
             profile,
@@ -180,21 +190,37 @@ fn plan(options: &InitOptions) -> Result<Vec<Planned<'_>>, NodeError> {
                 spec.name
             )));
         }
-        let (api, api_host, listen_api) = understood(&spec.api_address)?;
-        let (_, raft_host, listen_raft) = understood(&spec.raft_address)?;
-        let addresses =
-            [&spec.api_address, &spec.raft_address, &spec.http_address.to_string()].map(Clone::clone);
-        for one in addresses.into_iter().chain([spec.name.clone()]) {
+        for one in unique(spec) {
             if !taken.insert(one.clone()) {
                 return Err(bad(format!(
                     "`{one}` is used twice; every node needs its own name and addresses"
                 )));
             }
         }
-        let hosts = if api_host == raft_host { vec![api_host] } else { vec![api_host, raft_host] };
-        planned.push(Planned { id: NodeId(id), spec, api, hosts, listen_api, listen_raft });
+        planned.push(planned_node(NodeId(id), spec)?);
     }
     Ok(planned)
+}
+
+/// What no two nodes may have in common.
+fn unique(spec: &InitNode) -> [String; 6] {
+    [
+        spec.name.clone(),
+        spec.api_address.clone(),
+        spec.raft_address.clone(),
+        spec.http_address.to_string(),
+        spec.edge_address.clone(),
+        spec.public_address.clone(),
+    ]
+}
+
+fn planned_node(id: NodeId, spec: &InitNode) -> Result<Planned<'_>, NodeError> {
+    let (api, api_host, listen_api) = understood(&spec.api_address)?;
+    let (_, raft_host, listen_raft) = understood(&spec.raft_address)?;
+    let (_, edge_host, listen_edge) = understood(&spec.edge_address)?;
+    let (_, public_host, listen_public) = understood(&spec.public_address)?;
+    let hosts = BTreeSet::from([api_host, raft_host, edge_host, public_host]).into_iter().collect();
+    Ok(Planned { id, spec, api, hosts, listen_api, listen_raft, listen_edge, listen_public })
 }
 
 /// An advertised address, its host, and where to listen for it: the address itself, or every address for a DNS name.
@@ -223,12 +249,17 @@ fn founding(
     let mut founders = Vec::with_capacity(planned.len());
     for (node, identity) in planned.iter().zip(pki.nodes()) {
         let keys = identity.trusted();
-        let name = node.spec.name.parse().map_err(|error| NodeError::BadInit(format!("{error}")))?;
+        let text = |text: &str| {
+            text.parse().map_err(|error| NodeError::BadInit(format!("node {}: {error}", node.id)))
+        };
         founders.push(Founder {
             id: node.id.0,
-            name,
+            name: text(&node.spec.name)?,
             api_address: node.spec.api_address.clone(),
             raft_address: node.spec.raft_address.clone(),
+            edge_address: node.spec.edge_address.clone(),
+            public_address: node.spec.public_address.clone(),
+            region: text(&node.spec.region)?,
             tls_key: keys.tls_key,
             signing_key: keys.signing_key,
         });
@@ -266,6 +297,9 @@ mod tests {
             api_address: format!("127.0.0.1:{}", 7400 + 10 * number),
             raft_address: format!("127.0.0.1:{}", 7401 + 10 * number),
             http_address: SocketAddr::from((Ipv4Addr::LOCALHOST, 7402 + 10 * number)),
+            edge_address: format!("127.0.0.1:{}", 7403 + 10 * number),
+            public_address: format!("127.0.0.1:{}", 7404 + 10 * number),
+            region: "eu-1".into(),
         }
     }
 
@@ -320,7 +354,7 @@ mod tests {
         let path = report.nodes[0].directory.join(FOUNDING_FILE);
         let text = std::fs::read_to_string(&path).unwrap();
         for (from, to, what) in [
-            ("\"format\": 1", "\"format\": 9", "expected format 1, got 9"),
+            ("\"format\": 2", "\"format\": 9", "expected format 2, got 9"),
             ("127.0.0.1:7410", "nowhere", "expected HOST:PORT"),
             ("\"cluster\"", "\"clutter\"", "unknown field `clutter`"),
         ] {

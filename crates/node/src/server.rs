@@ -48,7 +48,7 @@ const CONNECTION_WINDOW_BYTES: u32 = 8 * 1_024 * 1_024;
 const PING_INTERVAL: Duration = Duration::from_millis(HTTP2_PING_INTERVAL.0);
 const PING_TIMEOUT: Duration = Duration::from_millis(HTTP2_PING_TIMEOUT.0);
 
-/// The three sockets of a node, bound before anything else, so that a port that is taken is the first thing one hears of.
+/// The sockets of a node, bound before anything else, so that a port that is taken is the first thing one hears of.
 #[derive(Debug)]
 pub struct Sockets {
     /// For people and automation.
@@ -57,6 +57,10 @@ pub struct Sockets {
     pub raft: StdListener,
     /// For health and metrics.
     pub http: StdListener,
+    /// For edges and relays.
+    pub edge: StdListener,
+    /// For edges that aren't enrolled yet.
+    pub public: StdListener,
 }
 
 impl Sockets {
@@ -69,6 +73,8 @@ impl Sockets {
             api: bind(config.listen_api)?,
             raft: bind(config.listen_raft)?,
             http: bind(config.listen_http)?,
+            edge: bind(config.listen_edge)?,
+            public: bind(config.listen_public)?,
         })
     }
 }

@@ -65,6 +65,10 @@ pub struct Node {
     pub raft: SocketAddr,
     /// Where it serves health and metrics.
     pub http: SocketAddr,
+    /// Where edges and relays reach it.
+    pub edge: SocketAddr,
+    /// Where an edge that isn't enrolled yet reaches it.
+    pub public: SocketAddr,
     process: Option<Child>,
 }
 
@@ -134,6 +138,8 @@ impl Cluster {
             api: spec.api_address.parse().expect("made from a socket address"),
             raft: spec.raft_address.parse().expect("made from a socket address"),
             http: spec.http_address,
+            edge: spec.edge_address.parse().expect("made from a socket address"),
+            public: spec.public_address.parse().expect("made from a socket address"),
             process: None,
         });
         Ok(Self {
@@ -369,5 +375,8 @@ fn spec(host: Ipv4Addr, position: usize) -> InitNode {
         api_address: port(0).to_string(),
         raft_address: port(1).to_string(),
         http_address: port(2),
+        edge_address: port(3).to_string(),
+        public_address: port(4).to_string(),
+        region: String::new(),
     }
 }

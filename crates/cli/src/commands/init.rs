@@ -40,11 +40,12 @@ pub(super) fn run(args: &InitArgs, screen: Screen) -> Result<Exit, Failure> {
 }
 
 fn node(host: &str, number: u16, first_port: u16) -> Result<InitNode, Failure> {
+    let (host, region) = host.split_once('@').unwrap_or((host, ""));
     let out_of_ports = || Failure::usage(format!("node {number} would need a port beyond 65535"));
     let port = (number - 1)
         .checked_mul(PORT_STEP)
         .and_then(|offset| first_port.checked_add(offset))
-        .filter(|port| *port <= u16::MAX - 2)
+        .filter(|port| *port <= u16::MAX - 4)
         .ok_or_else(out_of_ports)?;
     let address = |port: u16| match host.parse::<IpAddr>() {
         Ok(IpAddr::V6(host)) => format!("[{host}]:{port}"),
@@ -55,6 +56,9 @@ fn node(host: &str, number: u16, first_port: u16) -> Result<InitNode, Failure> {
         api_address: address(port),
         raft_address: address(port + 1),
         http_address: SocketAddr::from((Ipv4Addr::LOCALHOST, port + 2)),
+        edge_address: address(port + 3),
+        public_address: address(port + 4),
+        region: region.to_owned(),
     })
 }
 
@@ -139,6 +143,18 @@ mod tests {
             ("127.0.0.1:7400", "127.0.0.1:7401")
         );
         assert_eq!((second.api_address.as_str(), second.http_address.port()), ("[::1]:7410", 7412));
+        assert_eq!(
+            (second.edge_address.as_str(), second.public_address.as_str()),
+            ("[::1]:7413", "[::1]:7414")
+        );
         assert!(node("a", 40, 65_500).is_err());
+        assert!(node("a", 1, u16::MAX - 3).is_err(), "the last of five ports would be beyond 65535");
+    }
+
+    #[test]
+    fn a_host_may_say_its_region() {
+        let there = node("eu1.example.com@eu-west", 1, 7400).expect("ports");
+        assert_eq!((there.edge_address.as_str(), there.region.as_str()), ("eu1.example.com:7403", "eu-west"));
+        assert_eq!(node("127.0.0.1", 1, 7400).expect("ports").region, "");
     }
 }

@@ -21,6 +21,8 @@ use crate::failure::Failure;
 
 /// Nodes of the demo: the fewest that survive a loss.
 const NODES: u16 = 3;
+/// API, Raft, health and metrics, edges, enrolment.
+const PORTS_EACH: usize = 5;
 /// Ports are taken from here, below those that systems give to outgoing connections (a node that was killed must find
 /// its own free when it comes back).
 const PORT_FIRST: u16 = 21_000;
@@ -70,16 +72,20 @@ impl Nodes {
     /// # Errors
     /// No free ports, or `init` fails.
     pub(super) fn init(&mut self) -> Result<(InitReport, PersonIdentity), Failure> {
-        let ports = free_ports(usize::from(NODES) * 3)?;
+        let ports = free_ports(usize::from(NODES) * PORTS_EACH)?;
         let address = |port: u16| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let nodes = ports.chunks(3).zip(1..).map(|(ports, number)| InitNode {
+        let nodes = ports.chunks(PORTS_EACH).zip(1..).map(|(ports, number)| InitNode {
             name: format!("node-{number}"),
             api_address: address(ports[0]).to_string(),
             raft_address: address(ports[1]).to_string(),
             http_address: address(ports[2]),
+            edge_address: address(ports[3]).to_string(),
+            public_address: address(ports[4]).to_string(),
+            region: String::new(),
         });
         let nodes: Vec<InitNode> = nodes.collect();
-        let endpoints: Vec<Endpoint> = ports.chunks(3).map(|ports| address(ports[0]).into()).collect();
+        let endpoints: Vec<Endpoint> =
+            ports.chunks(PORTS_EACH).map(|ports| address(ports[0]).into()).collect();
         let admin =
             "ada".parse().map_err(|error| Failure::local(format!("the first admin's name: {error}")))?;
         let options = InitOptions { out: self.path.join("cluster"), nodes, admin, profile: Profile::Lan };

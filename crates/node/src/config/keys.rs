@@ -55,6 +55,10 @@ keys! {
         |config| quoted(&config.listen_raft);
     "listen.http", "IP:PORT for /healthz, /readyz and /metrics (plain HTTP)",
         |config| quoted(&config.listen_http);
+    "listen.edge", "IP:PORT for edges and relays (gRPC over mutual TLS)",
+        |config| quoted(&config.listen_edge);
+    "listen.public", "IP:PORT where an edge shows its join token (gRPC over TLS, no client certificate)",
+        |config| quoted(&config.listen_public);
     "peers.routes", "other ways to particular nodes, as `2=HOST:PORT, 3=HOST:PORT`; usually empty",
         |config| quoted(&config.routes);
     "http.beyond_loopback", "whether listen.http may be reached from other machines, though it has no TLS",
@@ -89,6 +93,8 @@ pub(super) fn default_of(name: &str) -> Option<String> {
         "listen.api" => "0.0.0.0:7400".into(),
         "listen.raft" => "0.0.0.0:7401".into(),
         "listen.http" => "127.0.0.1:7402".into(),
+        "listen.edge" => "0.0.0.0:7403".into(),
+        "listen.public" => "0.0.0.0:7404".into(),
         "peers.routes" => String::new(),
         "http.beyond_loopback" => "false".into(),
         "timing.profile" => "lan".into(),

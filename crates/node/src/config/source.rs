@@ -108,6 +108,8 @@ impl Settings {
             listen_api: self.address("listen.api")?,
             listen_raft: self.address("listen.raft")?,
             listen_http: self.address("listen.http")?,
+            listen_edge: self.address("listen.edge")?,
+            listen_public: self.address("listen.public")?,
             routes: self.parsed("peers.routes", "NODE=HOST:PORT, separated by commas")?,
             http_beyond_loopback: self.parsed("http.beyond_loopback", "true or false")?,
             profile: self.parsed("timing.profile", "lan or wan")?,

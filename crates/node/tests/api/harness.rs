@@ -56,13 +56,16 @@ impl Cluster {
     }
 
     pub(crate) async fn start_with(adjust: impl FnOnce(&mut NodeConfig)) -> Self {
-        let sockets = sockets([SocketAddr::from(([127, 0, 0, 1], 0)); 3]);
+        let sockets = sockets([SocketAddr::from(([127, 0, 0, 1], 0)); 5]);
         let address = |socket: &TcpListener| socket.local_addr().unwrap();
         let node = InitNode {
             name: "one".into(),
             api_address: address(&sockets.api).to_string(),
             raft_address: address(&sockets.raft).to_string(),
             http_address: address(&sockets.http),
+            edge_address: address(&sockets.edge).to_string(),
+            public_address: address(&sockets.public).to_string(),
+            region: "here".into(),
         };
         let home = tempfile::tempdir().unwrap();
         let out = home.path().join("cluster");
@@ -94,7 +97,13 @@ impl Cluster {
         self.shutdown.cancel();
         (&mut self.node).await.unwrap().unwrap();
         let config = &self.config;
-        let addresses = [config.listen_api, config.listen_raft, config.listen_http];
+        let addresses = [
+            config.listen_api,
+            config.listen_raft,
+            config.listen_http,
+            config.listen_edge,
+            config.listen_public,
+        ];
         self.shutdown = CancellationToken::new();
         self.node = tokio::spawn(run_on(config.clone(), sockets(addresses), self.shutdown.clone()));
         self.wait_ready().await;
@@ -131,9 +140,9 @@ pub(crate) async fn page(address: SocketAddr, path: &str) -> Option<(u16, String
     Some((code, body))
 }
 
-pub(crate) fn sockets([api, raft, http]: [SocketAddr; 3]) -> Sockets {
-    let bind = |address| TcpListener::bind(address).unwrap();
-    Sockets { api: bind(api), raft: bind(raft), http: bind(http) }
+pub(crate) fn sockets(addresses: [SocketAddr; 5]) -> Sockets {
+    let [api, raft, http, edge, public] = addresses.map(|address| TcpListener::bind(address).unwrap());
+    Sockets { api, raft, http, edge, public }
 }
 
 /// Waits until the condition gives a value.

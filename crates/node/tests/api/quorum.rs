@@ -41,12 +41,15 @@ async fn readiness(config: &NodeConfig, is_ready: impl Fn(u16, &str) -> bool, wh
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_is_ready_only_as_long_as_a_quorum_confirms_it() {
     let home = tempfile::tempdir().unwrap();
-    let mut bound: Vec<_> = (0..3).map(|_| sockets([([127, 0, 0, 1], 0).into(); 3])).collect();
+    let mut bound: Vec<_> = (0..3).map(|_| sockets([([127, 0, 0, 1], 0).into(); 5])).collect();
     let nodes = ["a", "b", "c"].iter().zip(&bound).map(|(name, sockets)| InitNode {
         name: (*name).into(),
         api_address: sockets.api.local_addr().unwrap().to_string(),
         raft_address: sockets.raft.local_addr().unwrap().to_string(),
         http_address: sockets.http.local_addr().unwrap(),
+        edge_address: sockets.edge.local_addr().unwrap().to_string(),
+        public_address: sockets.public.local_addr().unwrap().to_string(),
+        region: String::new(),
     });
     let options = InitOptions {
         out: home.path().join("cluster"),
