@@ -15,6 +15,8 @@ pub const PATH_DEPTH_MAX: usize = 10;
 pub const PATH_BYTES_MAX: usize = 255;
 /// Bytes of a person's name.
 pub const PERSON_NAME_BYTES_MAX: usize = 64;
+/// Bytes of an enforcer's name. A DNS label's length: names become parts of SPIFFE IDs and of certificates.
+pub const EDGE_NAME_BYTES_MAX: usize = 63;
 /// Bytes of a reason: enough for a paragraph, small enough to copy into every receipt.
 pub const REASON_BYTES_MAX: usize = 1_024;
 /// Bytes of an owner, contact or purpose.
@@ -42,6 +44,16 @@ pub const ROLES_PER_PERSON_MAX: usize = 64;
 pub const TLS_KEYS_PER_PERSON_MAX: usize = 8;
 /// Nodes of a cluster, learners included.
 pub const NODES_MAX: usize = 32;
+/// Enforcers that are registered, edges and relays: twice the ten thousand that one cluster serves (design 07).
+pub const EDGES_MAX: usize = 20_000;
+/// Join tokens that are neither used nor expired: every enforcer of the largest fleet may be set up anew at once.
+pub const JOIN_TOKENS_MAX: usize = 20_000;
+/// Paths that one enforcer is bound to.
+pub const EDGE_PATHS_MAX: usize = 64;
+/// Credentials that have not ended (design 04: sizes to serve). At the bound an issue is refused until some end.
+pub const CREDENTIALS_MAX: usize = 1_000_000;
+/// Receipts of kills that are remembered; older ones are with whoever asked for them, and verify offline.
+pub const RECEIPTS_MAX: usize = 1_000;
 /// Kills in force before a further kill is widened: to its whole fleet, at once, until people lift it (never refused).
 pub const KILLS_MAX: usize = 10_000;
 /// Lifted kills that are remembered for `kills --all`; older ones live on in the audit.
@@ -81,12 +93,43 @@ pub const DELEGATION_DEPTH_CEILING: u32 = 8;
 pub const DELEGATION_DEPTH_DEFAULT: u32 = 4;
 /// Live instances under one fleet, at most and by default (design 04: sizes to serve).
 pub const INSTANCES_CEILING: u32 = 1_000_000;
+/// Longest life of a join token: the time to carry it to another machine and start an enforcer there.
+pub const JOIN_TOKEN_TTL_MAX: Millis = Millis(60 * 60 * 1_000);
 /// Longest life of a kill that expires by itself, and longest drain.
 pub const KILL_DURATION_MAX: Millis = Millis(366 * 24 * 60 * 60 * 1_000);
 /// When an expired terminating kill is looked at again that found no room for its revocation.
 pub const KILL_EXPIRY_RETRY: Millis = Millis(60_000);
 /// People that a policy may ask for before a kill is resumed or anything widens.
 pub const APPROVALS_REQUIRED_MAX: u32 = 5;
+
+// --- Leases, proofs and enforcement (design 02) ----------------------------------------------------------------------
+
+/// ρ, by how much any clock's rate may be off, in parts per million: ten times what crystal oscillators are allowed.
+pub const MAX_CLOCK_DRIFT_PPM: u32 = 1_000;
+/// Largest ρ that may be assumed: a tenth. A clock that is further off is broken, and a bound with it means little.
+pub const MAX_CLOCK_DRIFT_PPM_CEILING: u32 = 100_000;
+/// Probes of one enforcer that wait for an answer: eight staleness periods' worth. Past it the oldest is given up.
+pub const PROBES_OUTSTANDING_MAX: usize = 32;
+/// Nonces under one signature: all probes that wait on one node. Paths stay at 14 hashes.
+pub const MERKLE_LEAVES_MAX: usize = 16_384;
+/// Hubs between an enforcer and a node: four levels of a thousand each are more edges than there will be.
+pub const PROOF_LAYERS_MAX: usize = 5;
+/// Chain positions that an enforcer remembers, to compare a statement's head at its own event number. A statement that
+/// lags further behind is refused, and the next one is a round trip away.
+pub const CHAIN_HISTORY_MAX: usize = 4_096;
+/// Open streams that one node's tracker follows: every connection of its port.
+pub const TRACKED_STREAMS_MAX: usize = TLS_CONNECTIONS_MAX;
+/// Enforcers without an open stream whose lease may still live; past it no stream is opened until one has ended.
+pub const TRACKED_DEPARTED_MAX: usize = 65_536;
+/// Grants of one stream that are told apart; older ones are merged, which only makes a wait longer.
+pub const TRACKED_GRANTS_MAX: usize = 6;
+/// Kills whose enforcement one node follows at once. Each costs memory for every stream that lags; a further kill is
+/// waited out by the clock.
+pub const TRACKED_KILLS_MAX: usize = 256;
+/// Names of enforcers in one list of a receipt, which stays in the log; more are counted.
+pub const RECEIPT_NAMES_MAX: usize = 64;
+/// Former members of a cluster whose leases may still live.
+pub const FORMER_MEMBERS_MAX: usize = 4 * NODES_MAX;
 
 // --- The log ---------------------------------------------------------------------------------------------------------
 
@@ -319,3 +362,149 @@ pub const BUNDLE_CHANGES_MAX: usize = 64;
 pub const ENROL_CALL_TIMEOUT: Millis = Millis(15_000);
 /// How long an enforcer that stops waits for its hub to take its leave.
 pub const SYNC_CLOSE_TIMEOUT: Millis = Millis(1_000);
+
+// --- Access tokens, join tokens and the public port (crate pki) ------------------------------------------------------
+
+/// Bytes of a whole access token: with every claim at its bound it still fits into the headers of one request.
+pub const TOKEN_BYTES_MAX: usize = 12 * 1_024;
+/// Bytes of an access token's header as text: ours has 134.
+pub const TOKEN_HEADER_BYTES_MAX: usize = 512;
+/// Grants in the lineage of an access token: its own and the ancestors that an edge looks up.
+pub const TOKEN_LINEAGE_MAX: usize = DELEGATION_DEPTH_CEILING as usize + 1;
+/// Bytes of the tools that an access token lists: more are refused when the credential is asked for.
+pub const TOKEN_SCOPE_BYTES_MAX: usize = 2 * 1_024;
+/// Objects and lists within each other in a token: claims, the private claim, a list in it, and one to spare.
+pub const TOKEN_JSON_DEPTH_MAX: usize = 4;
+/// Members of one object in a token: looking for duplicates takes the square of it.
+pub const TOKEN_JSON_MEMBERS_MAX: usize = 48;
+/// Keys by which access tokens are checked: each node's, and the one that it replaced.
+pub const TOKEN_KEYS_MAX: usize = 2 * NODES_MAX;
+/// Public endpoints in one join token: enough that some node answers, few enough for a line of text.
+pub const JOIN_TOKEN_ENDPOINTS_MAX: usize = 8;
+/// Bytes of a join token as text, with the longest host names.
+pub const JOIN_TOKEN_TEXT_BYTES_MAX: usize = 4 * 1_024;
+/// Bytes of a request for an enforcer's certificate: ours has about 200.
+pub const EDGE_REQUEST_BYTES_MAX: usize = 4 * 1_024;
+/// Open connections of the public port: joining takes seconds, so few are open at once.
+pub const PUBLIC_CONNECTIONS_MAX: usize = 1_024;
+/// Handshakes in progress on the public port: strangers must leave the other ports their share of the cores.
+pub const PUBLIC_HANDSHAKES_MAX: usize = 64;
+/// How long a connection to the public port may live: nothing there takes minutes.
+pub const PUBLIC_CONNECTION_LIFETIME: Millis = Millis(5 * 60 * 1_000);
+/// Connections that one source may open to the public port at once: a rack behind one address that joins together.
+pub const PUBLIC_BURST_PER_SOURCE: u32 = 32;
+/// After how long a source may open one more. A source is an IPv4 address or an IPv6 network of 64 bits.
+pub const PUBLIC_REFILL_PER_SOURCE: Millis = Millis(500);
+/// Connections to the public port that one source may hold open.
+pub const PUBLIC_OPEN_PER_SOURCE: u32 = 64;
+/// Sources that the public port tells apart; those beyond share one allowance, so a flood of addresses gains nothing.
+pub const PUBLIC_SOURCES_MAX: usize = 8_192;
+
+// --- The sidecar (crate edge) ----------------------------------------------------------------------------------------
+
+/// Bytes of a request's path that is taken apart into names: what proxies accept as a whole line.
+pub const SIDECAR_PATH_BYTES_MAX: usize = 8 * 1_024;
+/// Segments of a request's path.
+pub const SIDECAR_PATH_SEGMENTS_MAX: usize = 64;
+/// Rules that say which action a request stands for: they are tried in order for every request.
+pub const SIDECAR_RULES_MAX: usize = 256;
+/// Bytes of one rule.
+pub const SIDECAR_RULE_BYTES_MAX: usize = 1_024;
+/// Texts and sources that one part of an action is made of.
+pub const SIDECAR_TEMPLATE_PARTS_MAX: usize = 16;
+/// Bytes of one message of Envoy's: its largest headers with room, bodies aren't sent.
+pub const SIDECAR_CHECK_BYTES_MAX: usize = 256 * 1_024;
+/// Bytes of HTTP headers of one request to the sidecar: an access token with room.
+pub const SIDECAR_HEADER_BYTES_MAX: usize = 32 * 1_024;
+/// Bytes of the body of one request to the sidecar: a batch of [`SIDECAR_BATCH_MAX`] and a token.
+pub const SIDECAR_BODY_BYTES_MAX: usize = 256 * 1_024;
+/// Actions in one request for decisions.
+pub const SIDECAR_BATCH_MAX: usize = 256;
+/// How long a request to the sidecar may take to arrive whole.
+pub const SIDECAR_REQUEST_TIMEOUT: Millis = Millis(5_000);
+/// Open connections of one listener of the sidecar; the next one waits in the system's queue.
+pub const SIDECAR_CONNECTIONS_MAX: usize = 4_096;
+/// Streams of HTTP that the sidecar watches at once, so that it can cut them; past that Envoy is refused and denies.
+pub const SIDECAR_WATCHED_MAX: usize = 65_536;
+/// Streams at once on one connection of Envoy's: all that are watched may come over one.
+pub const SIDECAR_STREAMS_PER_CONNECTION_MAX: u32 = 65_536;
+/// Callers that wait to hear that their session was halted.
+pub const SIDECAR_HALT_WATCHERS_MAX: usize = 16_384;
+/// After how much silence such a caller is sent a comment, by which it knows that somebody is there.
+pub const SIDECAR_HALT_KEEPALIVE: Millis = Millis(5_000);
+/// How often the sidecar looks whether its lease is live, for health checks and the log.
+pub const SIDECAR_READINESS_INTERVAL: Millis = Millis(100);
+/// Longest time that a stopping sidecar may be told to wait for what is in flight.
+pub const SIDECAR_DRAIN_CEILING: Millis = Millis(10 * 60 * 1_000);
+/// How long a sidecar that is configured to fail open waits to read its own record, before it refuses to start.
+pub const SIDECAR_RECORD_TIMEOUT: Millis = Millis(30_000);
+
+// --- The edge hub (crate hub) ----------------------------------------------------------------------------------------
+
+/// Sync streams of one hub, shared connections included. A node serves ten thousand enforcers (design 07, P5).
+pub const HUB_STREAMS_MAX: usize = 16_384;
+/// Sync streams of one enforcer's name: its one, those that a broken network left behind, and load tests that share.
+pub const HUB_STREAMS_PER_EDGE_MAX: usize = 512;
+/// Events that a hub keeps for enforcers that come back or are slow: minutes at a thousand a second.
+pub const HUB_RING_EVENTS_MAX: usize = 131_072;
+/// Bytes of those events.
+pub const HUB_RING_BYTES_MAX: usize = 32 * 1_024 * 1_024;
+/// Bytes of events in one frame before the next begins; one event always goes. Two of these may wait in each slow stream.
+pub const HUB_FRAME_BYTES_MAX: usize = 32 * 1_024;
+/// Encoded runs of frames that are shared among streams: enforcers stand at few positions, mostly the last fan-out's.
+pub const HUB_ENCODED_RUNS_MAX: usize = 32;
+/// Entries that a hub takes from above before it shows them to its streams.
+pub const HUB_FEED_BATCH_MAX: usize = 1_024;
+/// Bytes of one message from an enforcer: Hello is the largest, with a version and a region.
+pub const EDGE_MESSAGE_BYTES_MAX: usize = 4 * 1_024;
+/// Bytes of the version and of the region that an enforcer tells, and of a hub's address.
+pub const EDGE_TEXT_BYTES_MAX: usize = 128;
+/// Messages of one enforcer that are handled before other streams have their turn.
+pub const HUB_MESSAGES_PER_TURN: usize = 32;
+/// Messages that one enforcer may send on a stream in one second, on average: an acknowledgement for each of a thousand
+/// kills, and probes.
+pub const EDGE_MESSAGES_PER_SECOND: u64 = 2_000;
+/// Messages that one enforcer may send beyond that, at once.
+pub const EDGE_MESSAGES_BURST: u64 = 2_000;
+/// How often one stream may probe, on average: a quarter of the smallest `max_staleness` is more than twice this.
+pub const PROBE_INTERVAL_MIN: Millis = Millis(20);
+/// Probes that one stream may send beyond that, at once.
+pub const PROBE_BURST: u64 = 64;
+/// How long a stream may wait with its Hello, and how long a hub that lags behind an enforcer lets it wait.
+pub const HUB_HELLO_TIMEOUT: Millis = Millis(10_000);
+/// Time between two barriers for probes, so that under load a hundred probes or more share one signature. A lease loses
+/// as much at most; the first probe after a pause waits for nothing.
+pub const HUB_BARRIER_INTERVAL: Millis = Millis(10);
+/// How long the statement of a barrier may wait for the events that it rests on.
+pub const HUB_CATCH_UP_TIMEOUT: Millis = Millis(2_000);
+/// Streams that are woken before other work has its turn: a millisecond of writing.
+pub const HUB_WAKE_CHUNK: usize = 128;
+/// Nanoseconds between two fan-outs of kills, per stream: a pass costs about 10 µs of a core for each stream, so several
+/// kills in a few milliseconds share one.
+pub const HUB_URGENT_PACE_NANOS: u64 = 2_000;
+/// Nanoseconds between two fan-outs of everything else, per stream: a third of a core, whatever the number of streams. The
+/// first after a pause waits for nothing, and each Fresh brings along what waits.
+pub const HUB_BACKGROUND_PACE_NANOS: u64 = 25_000;
+/// Longest time between two fan-outs.
+pub const HUB_PACE_MAX: Millis = Millis(500);
+/// Bytes of one uncompressed chunk of a snapshot for enforcers.
+pub const VIEW_CHUNK_BYTES_MAX: usize = 256 * 1_024;
+/// Bytes of an encoded view: a million agents with labels, and two million revocations.
+pub const VIEW_BYTES_MAX: usize = 1_024 * 1_024 * 1_024;
+/// Snapshots that one hub sends at once; who comes next waits in line.
+pub const HUB_SNAPSHOTS_AT_ONCE: usize = 64;
+/// Enforcers that wait in line for a snapshot: all of them, after a cluster came back.
+pub const HUB_SNAPSHOTS_WAITING_MAX: usize = HUB_STREAMS_MAX;
+/// How long one enforcer may take for a snapshot before its place goes to the next.
+pub const HUB_SNAPSHOT_TIMEOUT: Millis = Millis(5 * 60 * 1_000);
+/// How long a hub waits before it takes up the feed from above again after a jump or a failure.
+pub const HUB_FEED_RETRY: Millis = Millis(100);
+/// How often somebody who waits for a clear looks anew, beside every acknowledgement.
+pub const HUB_CLEAR_CHECK_INTERVAL: Millis = Millis(100);
+/// How long a figure for the largest `max_staleness` of some paths is used before it is asked for again; a loosened one
+/// counts at once.
+pub const HUB_STALENESS_TTL: Millis = Millis(1_000);
+/// Sets of paths whose figure is kept.
+pub const HUB_STALENESS_SETS_MAX: usize = 4_096;
+/// Hub endpoints that enforcers are told: every node.
+pub const HUB_ENDPOINTS_MAX: usize = NODES_MAX;
