@@ -9,13 +9,14 @@ use haltline_wire::{convert, v1};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{Extensions, Response, Status};
 
-use crate::{caller::Caller, metrics::Metrics, refused::Refused, services::Watches};
+use crate::{caller::Caller, metrics::Metrics, places::Places, refused::Refused, services::Watches};
 
 /// Shared by all services. Held in an [`Arc`].
 pub(crate) struct Context {
     pub(crate) consensus: Consensus,
     pub(crate) identity: NodeIdentity,
     pub(crate) metrics: Metrics,
+    pub(crate) places: Places,
     pub(crate) in_flight_per_stream_max: usize,
     pub(crate) watches: Watches,
     pub(crate) started: Instant,

@@ -27,6 +27,7 @@ mod health;
 mod http;
 mod metrics;
 mod paging;
+mod places;
 mod refused;
 mod registry;
 mod renewal;

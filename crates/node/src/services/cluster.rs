@@ -4,7 +4,7 @@ use std::pin::Pin;
 
 use futures::Stream;
 use haltline_consensus::{MemberStatus, Published, Role};
-use haltline_core::{LogIndex, rejection::Rejection, state::State, time::ClusterTime};
+use haltline_core::{LogIndex, command::NodeRecord, rejection::Rejection, state::State, time::ClusterTime};
 use haltline_wire::{
     convert,
     v1::{self, cluster_service_server::ClusterService, command_request::Command},
@@ -24,7 +24,7 @@ impl ClusterService for Services {
     ) -> Result<Response<v1::Cluster>, Status> {
         let caller = self.0.caller(request.extensions())?;
         let consensus = &self.0.consensus;
-        Ok(Response::new(cluster(&consensus.state(), consensus.cluster_now(), &caller)?))
+        Ok(Response::new(self.0.cluster(&consensus.state(), consensus.cluster_now(), &caller)?))
     }
 
     async fn get_status(
@@ -51,28 +51,6 @@ impl ClusterService for Services {
         let events = self.0.watch(LogIndex(request.get_ref().from_index))?;
         Ok(Response::new(Box::pin(events)))
     }
-}
-
-fn cluster(published: &Published, now: ClusterTime, caller: &Caller) -> Result<v1::Cluster, Refused> {
-    let state = &published.state;
-    let identity = state.cluster().ok_or(Rejection::NotFounded)?;
-    let node = |record: &haltline_core::command::NodeRecord| {
-        let member = published.members().find(|(id, _)| *id == record.id).map(|(_, member)| member);
-        let (api, raft) = member.map_or(("", ""), |member| (&member.api_address, &member.raft_address));
-        convert::node(record, api, raft)
-    };
-    Ok(v1::Cluster {
-        cluster_id: identity.id.0.to_vec(),
-        incarnation: identity.incarnation.0,
-        cluster_time_ms: now.0,
-        bootstrap: state.is_bootstrap(),
-        policy: Some(state.policy().into()),
-        nodes: state.nodes().values().map(node).collect(),
-        you: match caller {
-            Caller::Person(person) => person.to_string(),
-            Caller::Node(_) => String::new(),
-        },
-    })
 }
 
 fn role(role: Role) -> &'static str {
@@ -109,6 +87,42 @@ fn counts(state: &State) -> v1::Counts {
 }
 
 impl Context {
+    /// The cluster, as a client needs it.
+    fn cluster(
+        &self,
+        published: &Published,
+        now: ClusterTime,
+        caller: &Caller,
+    ) -> Result<v1::Cluster, Refused> {
+        let state = &published.state;
+        let identity = state.cluster().ok_or(Rejection::NotFounded)?;
+        Ok(v1::Cluster {
+            cluster_id: identity.id.0.to_vec(),
+            incarnation: identity.incarnation.0,
+            cluster_time_ms: now.0,
+            bootstrap: state.is_bootstrap(),
+            policy: Some(state.policy().into()),
+            nodes: state.nodes().values().map(|record| self.node(published, record)).collect(),
+            you: match caller {
+                Caller::Person(person) => person.to_string(),
+                Caller::Node(_) => String::new(),
+            },
+        })
+    }
+
+    fn node(&self, published: &Published, record: &NodeRecord) -> v1::Node {
+        let mut node = convert::node(record);
+        if let Some((_, member)) = published.members().find(|(id, _)| *id == record.id) {
+            (node.api_address, node.raft_address) =
+                (member.api_address.clone(), member.raft_address.clone());
+        }
+        if let Some(place) = self.places.get(record.id) {
+            (node.edge_address, node.public_address) = (place.edge.clone(), place.public.clone());
+            node.region.clone_from(&place.region);
+        }
+        node
+    }
+
     /// This node's view of the cluster.
     fn status(&self, caller: &Caller) -> Result<v1::Status, Refused> {
         let published = self.consensus.state();
@@ -118,7 +132,7 @@ impl Context {
         let own = self.identity.id();
         let name = state.nodes().get(&own).map_or_else(String::new, |record| record.name.to_string());
         Ok(v1::Status {
-            cluster: Some(cluster(&published, status.cluster_now, caller)?),
+            cluster: Some(self.cluster(&published, status.cluster_now, caller)?),
             node_id: own.0,
             node_name: name,
             version: env!("CARGO_PKG_VERSION").into(),

@@ -200,14 +200,12 @@ pub fn event(stamp: Stamp, position: u32, change: &Change, chain: &ChainPosition
     }
 }
 
-/// A node, with the addresses that the membership has for it.
+/// A node as the log knows it; its addresses stand elsewhere.
 #[must_use]
-pub fn node(record: &NodeRecord, api_address: &str, raft_address: &str) -> v1::Node {
+pub fn node(record: &NodeRecord) -> v1::Node {
     v1::Node {
         id: record.id.0,
         name: record.name.to_string(),
-        api_address: api_address.into(),
-        raft_address: raft_address.into(),
         signing_key: record.signing_key.0.to_vec(),
         ..v1::Node::default()
     }
