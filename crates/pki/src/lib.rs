@@ -59,6 +59,7 @@
 
 mod acceptor;
 mod authority;
+mod base64url;
 mod certificate;
 mod cluster;
 mod connection;
@@ -79,6 +80,7 @@ mod tcp;
 mod tls_config;
 mod tls_identity;
 mod tls_key;
+pub mod token;
 mod trust_bundle;
 mod unix_time;
 mod verify;
