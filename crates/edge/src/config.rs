@@ -17,6 +17,7 @@ use std::{
 pub use keys::{KEYS, Key};
 pub use routes::{HubRoutes, Region};
 
+use crate::sidecar::{SidecarConfig, SidecarConfigError};
 use source::Settings;
 
 /// Why a configuration was refused.
@@ -60,6 +61,19 @@ pub enum ConfigError {
         /// What would be right.
         expected: String,
     },
+    /// A value out of form, of a kind that has many ways to be.
+    #[error("{origin}: `{key}`: {why}")]
+    Explained {
+        /// The file, or the environment variable.
+        origin: String,
+        /// The key.
+        key: &'static str,
+        /// What is wrong, and what would be right.
+        why: String,
+    },
+    /// Keys of the sidecar that don't fit together.
+    #[error(transparent)]
+    Sidecar(#[from] SidecarConfigError),
     /// A key that has no default.
     #[error("`{key}` is not set: {doc}; set it in the configuration file or as {variable}")]
     Missing {
@@ -100,6 +114,8 @@ pub struct EdgeConfig {
     pub backoff_min: Duration,
     /// `hubs.backoff_max`
     pub backoff_max: Duration,
+    /// `sidecar.*`
+    pub sidecar: SidecarConfig,
 }
 
 impl EdgeConfig {

@@ -2,3 +2,4 @@
 //! I/O (design 02).
 
 pub mod config;
+pub mod sidecar;

@@ -3,6 +3,7 @@
 use std::fmt::Display;
 
 use super::{EdgeConfig, source::VARIABLE_PREFIX};
+use crate::sidecar::DEFAULT_RULES;
 
 /// One key of the configuration.
 #[derive(Debug, Clone, Copy)]
@@ -51,6 +52,24 @@ keys! {
         |config| quoted(&humantime::format_duration(config.backoff_min));
     "hubs.backoff_max", Some("5s"), "the longest wait after any failed round over all hubs",
         |config| quoted(&humantime::format_duration(config.backoff_max));
+    "sidecar.grpc", Some("127.0.0.1:7480"), "where Envoy asks (gRPC): loopback IP:PORT, unix:/PATH, or nothing for off",
+        |config| quoted(&config.sidecar.grpc);
+    "sidecar.http", Some("127.0.0.1:7481"), "where programs ask (HTTP/JSON): loopback IP:PORT, unix:/PATH, or nothing for off",
+        |config| quoted(&config.sidecar.http);
+    "sidecar.probes", Some(""), "where else /healthz, /readyz and /metrics are served: IP:PORT, unix:/PATH, or nothing",
+        |config| quoted(&config.sidecar.probes);
+    "sidecar.probes_beyond_loopback", Some("false"), "whether sidecar.probes may be reached from other machines, though it has no TLS",
+        |config| config.sidecar.probes_beyond_loopback.to_string();
+    "sidecar.actions", Some(DEFAULT_RULES), "which action a request is, a rule a line, as `POST /tools/{tool} => tool={tool}`",
+        |config| quoted(&config.sidecar.actions);
+    "sidecar.token_header", Some("authorization"), "which header of a request carries the agent's token",
+        |config| quoted(&config.sidecar.token_header);
+    "sidecar.token_scheme", Some("Bearer"), "the word before the token in that header; nothing if there is none",
+        |config| quoted(&config.sidecar.token_scheme);
+    "sidecar.fail_open", Some("false"), "whether Envoy may go on without an answer while the view is stale; needs the record's fails_open",
+        |config| config.sidecar.fail_open.to_string();
+    "sidecar.drain_timeout", Some("10s"), "how long a stopping sidecar waits for the streams that it watches",
+        |config| quoted(&humantime::format_duration(config.sidecar.drain_timeout));
 }
 
 /// The key of a name.

@@ -8,12 +8,13 @@ use std::{
     time::Duration,
 };
 
-use haltline_core::limits::{HUB_BACKOFF_CEILING, HUB_CONNECT_TIMEOUT_CEILING};
+use haltline_core::limits::{HUB_BACKOFF_CEILING, HUB_CONNECT_TIMEOUT_CEILING, SIDECAR_DRAIN_CEILING};
 
 use super::{
     ConfigError, EdgeConfig,
     keys::{self, KEYS},
 };
+use crate::sidecar::SidecarConfig;
 
 /// What every variable of ours begins with.
 pub(super) const VARIABLE_PREFIX: &str = "HALTLINE_EDGE_";
@@ -97,7 +98,25 @@ impl Settings {
             connect_timeout: self.duration("hubs.connect_timeout", HUB_CONNECT_TIMEOUT_CEILING.0)?,
             backoff_min: self.duration("hubs.backoff_min", most)?,
             backoff_max,
+            sidecar: self.sidecar()?,
         })
+    }
+
+    fn sidecar(&self) -> Result<SidecarConfig, ConfigError> {
+        const LISTEN: &str = "IP:PORT, unix:/PATH, or nothing";
+        let sidecar = SidecarConfig {
+            grpc: self.parsed("sidecar.grpc", LISTEN)?,
+            http: self.parsed("sidecar.http", LISTEN)?,
+            probes: self.parsed("sidecar.probes", LISTEN)?,
+            probes_beyond_loopback: self.parsed("sidecar.probes_beyond_loopback", "true or false")?,
+            actions: self.told("sidecar.actions")?,
+            token_header: self.parsed("sidecar.token_header", "the name of a header")?,
+            token_scheme: self.parsed("sidecar.token_scheme", "a word, or nothing")?,
+            fail_open: self.parsed("sidecar.fail_open", "true or false")?,
+            drain_timeout: self.duration("sidecar.drain_timeout", SIDECAR_DRAIN_CEILING.0)?,
+        };
+        sidecar.check()?;
+        Ok(sidecar)
     }
 
     fn text(&self, name: &'static str) -> Result<(String, String), ConfigError> {
@@ -116,6 +135,12 @@ impl Settings {
     fn parsed<T: FromStr>(&self, key: &'static str, expected: &str) -> Result<T, ConfigError> {
         let (text, origin) = self.text(key)?;
         text.parse().map_err(|_| value_error(origin, key, text, expected))
+    }
+
+    /// A value whose own error says best what is wrong with it.
+    fn told<T: FromStr<Err: Display>>(&self, key: &'static str) -> Result<T, ConfigError> {
+        let (text, origin) = self.text(key)?;
+        text.parse().map_err(|error: T::Err| ConfigError::Explained { origin, key, why: error.to_string() })
     }
 
     /// A duration with its unit, from a millisecond to `max_ms`.

@@ -76,3 +76,17 @@ fn variables_win_over_the_file_and_are_checked_too() {
         with("HALTLINE_EDGE_HUBS_CONNECT_TIMEOUT", "soon").unwrap_err().to_string().contains("with its unit")
     );
 }
+
+#[test]
+fn a_sidecar_is_configured_with_the_rest() {
+    let text = "data_dir = \"d\"\n[sidecar]\ngrpc = \"unix:/run/haltline/edge.sock\"\nfail_open = true\nactions = \"\"\"\n\
+                POST /tools/{tool} => tool={tool}\n* /x => resource=x\n\"\"\"\n";
+    let config = load(text).unwrap();
+    assert!(config.sidecar.fail_open);
+    assert_eq!(config.sidecar.actions.to_string().lines().count(), 2);
+    assert_eq!(load(&config.to_toml()).unwrap(), config);
+    assert_eq!(load("data_dir = \"d\"").unwrap().sidecar.actions, crate::sidecar::ActionRules::default());
+    let wrong = |text: &str| error(&format!("data_dir = \"d\"\n[sidecar]\n{text}"));
+    assert!(wrong("http = \"0.0.0.0:7481\"").contains("which isn't loopback"));
+    assert!(wrong("actions = \"POST /a => x=y\"").contains("the configuration: `sidecar.actions`: rule 1: `x=y`"));
+}
