@@ -88,5 +88,7 @@ fn a_sidecar_is_configured_with_the_rest() {
     assert_eq!(load("data_dir = \"d\"").unwrap().sidecar.actions, crate::sidecar::ActionRules::default());
     let wrong = |text: &str| error(&format!("data_dir = \"d\"\n[sidecar]\n{text}"));
     assert!(wrong("http = \"0.0.0.0:7481\"").contains("which isn't loopback"));
-    assert!(wrong("actions = \"POST /a => x=y\"").contains("the configuration: `sidecar.actions`: rule 1: `x=y`"));
+    assert!(
+        wrong("actions = \"POST /a => x=y\"").contains("the configuration: `sidecar.actions`: rule 1: `x=y`")
+    );
 }
