@@ -62,7 +62,7 @@ pub(crate) async fn attempt<T>(call: impl Future<Output = Result<T, CallError>>)
 pub(crate) fn request(person: &Person, cluster: &v1::Cluster, command: Command) -> Request {
     let mut request = Request {
         id: random_id(),
-        caller: person.id().clone(),
+        caller: person.id().clone().into(),
         deadline: ClusterTime(cluster.cluster_time_ms).plus(LIFETIME),
         signature: None,
         command,

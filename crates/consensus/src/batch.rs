@@ -5,6 +5,7 @@
 
 use bytes::Bytes;
 use haltline_core::{
+    LogIndex,
     command::{Batch, Genesis},
     limits::{BATCH_BYTES_MAX, BATCH_COMMANDS_MAX},
     time::{ClusterTime, WallTime},
@@ -14,7 +15,7 @@ use crate::{lane::Lane, ticket::Proposal, types::EncodedBatch};
 
 const NO_GENESIS: u8 = 0;
 /// Stamps and count, generously.
-const FRAME_BYTES: usize = 32;
+const FRAME_BYTES: usize = 48;
 
 /// The proposals of the next batch, as many as fit, those that expired answered and left out.
 pub(crate) fn take(lane: &mut Lane) -> Vec<Proposal> {
@@ -39,6 +40,7 @@ pub(crate) fn take(lane: &mut Lane) -> Vec<Proposal> {
 /// The entry for these commands; none make a tick.
 pub(crate) fn encode<'a>(
     stamp: (ClusterTime, WallTime),
+    applied: LogIndex,
     requests: impl ExactSizeIterator<Item = &'a Bytes> + Clone,
 ) -> EncodedBatch {
     let size: usize = requests.clone().map(Bytes::len).sum();
@@ -50,6 +52,7 @@ pub(crate) fn encode<'a>(
         bytes.extend_from_slice(request);
     }
     bytes.push(NO_GENESIS);
+    let bytes = postcard::to_extend(&applied, bytes).expect(plain);
     EncodedBatch(bytes.into())
 }
 
@@ -58,7 +61,8 @@ pub(crate) fn encode_genesis(
     (cluster_time, wall_time): (ClusterTime, WallTime),
     genesis: Genesis,
 ) -> EncodedBatch {
-    let batch = Batch { cluster_time, wall_time, requests: Vec::new(), genesis: Some(Box::new(genesis)) };
+    let batch =
+        Batch { cluster_time, wall_time, genesis: Some(Box::new(genesis)), ..Batch::default() };
     let bytes = postcard::to_stdvec(&batch).expect("a batch is plain data, which postcard always encodes");
     EncodedBatch(bytes.into())
 }
@@ -82,8 +86,9 @@ mod tests {
                 wall_time: WallTime(1_700_000_000_000),
                 requests,
                 genesis: None,
+                applied: LogIndex(69_999),
             };
-            let entry = encode((batch.cluster_time, batch.wall_time), encoded.iter());
+            let entry = encode((batch.cluster_time, batch.wall_time), batch.applied, encoded.iter());
             assert_eq!(entry.0, postcard::to_stdvec(&batch).unwrap());
             assert_eq!(codec::batch_stamp(&entry.0), Some((batch.cluster_time, batch.wall_time)));
         }

@@ -337,8 +337,10 @@ impl Proposer {
     }
 
     async fn propose(&mut self, leader: LeaderId, batch: Vec<Proposal>, kills: bool) {
+        // Before the stamp: what was applied then is older than the stamp.
+        let applied = self.tools.board.progress().applied;
         let Some(stamp) = self.tools.stamps.issue() else { return self.take_back(batch) };
-        let entry = batch::encode(stamp, batch.iter().map(|proposal| &proposal.request.bytes));
+        let entry = batch::encode(stamp, applied, batch.iter().map(|proposal| &proposal.request.bytes));
         let tell = self.tell.clone();
         self.write(leader, entry, kills, move |result| settle(result, batch, &tell)).await;
     }

@@ -3,34 +3,60 @@
 //! The encoding of a command in the log, and under a person's signature, is postcard's (a frozen, specified format). So
 //! these types only ever grow at the end: new variants after the last, never a changed field. A golden test pins them.
 
+mod credentials;
+mod enforcers;
+
+pub use credentials::CredentialIssue;
+pub use enforcers::{
+    BundleEndorse, BundlePropose, EdgeEnrol, EdgeRemove, EdgeUpdate, EnforcerKind, JoinProof,
+    JoinTokenCreate, JoinTokenDelete,
+};
+
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::{
     ids::{
         ApprovalId, ClusterId, CredentialId, Digest, GrantId, Incarnation, InstanceId, KeyHash, KillId,
-        NodeId, PersonId, PublicKey, RequestId, Version,
+        LogIndex, NodeId, PersonId, PublicKey, RequestId, Version,
     },
     path::{AgentPath, FleetPath},
     policy::{Intent, Limits},
+    rejection::Rejection,
     selector::Selector,
     text::{Labels, Reason, Text},
     time::{ClusterTime, Millis, WallTime},
 };
+
+pub use crate::caller::Caller;
 
 /// One command with all that the machine needs to judge it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Request {
     /// The client's name for it; a retry carries the same one.
     pub id: RequestId,
-    /// Who asks, by the word of the node that served the caller. Suffices to stop things, never to widen.
-    pub caller: PersonId,
+    /// Who asks.
+    pub caller: Caller,
     /// When the command lapses, in cluster time: unexecuted, or still waiting for approval.
     pub deadline: ClusterTime,
-    /// The caller's own signature over the [`Statement`]; needed where the command widens.
+    /// The person's own signature over the [`Statement`]; needed where the command widens.
     pub signature: Option<Signature>,
     /// What is asked.
     pub command: Command,
+}
+
+impl Request {
+    /// The person who asks.
+    ///
+    /// # Errors
+    /// [`Rejection::CallerNotAllowed`] if it isn't a person.
+    pub fn person(&self) -> Result<&PersonId, Rejection> {
+        self.caller.person().ok_or_else(|| self.caller_not_allowed())
+    }
+
+    pub(crate) fn caller_not_allowed(&self) -> Rejection {
+        Rejection::CallerNotAllowed { caller: self.caller.clone(), command: self.command.name().into() }
+    }
 }
 
 /// One entry of the log: commands that arrived together, stamped when the batch closed. No commands: a tick.
@@ -44,6 +70,9 @@ pub struct Batch {
     pub requests: Vec<Request>,
     /// The founding of the cluster; only the very first batch carries it.
     pub genesis: Option<Box<Genesis>>,
+    /// How far the leader had applied the log when the batch closed. What stands there was in force before the batch's
+    /// stamp was issued; an entry's own stamp may be much older than its commit.
+    pub applied: LogIndex,
 }
 
 /// An Ed25519 signature (RFC 8032).
@@ -379,6 +408,28 @@ impl Command {
             Self::Withdraw(_) => "withdraw",
             Self::Revoke(_) => "revoke",
             Self::PolicyUpdate(_) => "policy_update",
+        }
+    }
+
+    /// Whether only nodes ask for it, by themselves.
+    #[must_use]
+    pub const fn is_by_node(&self) -> bool {
+        match self {
+            Self::FleetCreate(_)
+            | Self::FleetUpdate(_)
+            | Self::FleetDelete(_)
+            | Self::AgentRegister(_)
+            | Self::AgentUpdate(_)
+            | Self::AgentDelete(_)
+            | Self::PersonAdd(_)
+            | Self::PersonUpdate(_)
+            | Self::PersonRemove(_)
+            | Self::Kill(_)
+            | Self::Resume(_)
+            | Self::Approve(_)
+            | Self::Withdraw(_)
+            | Self::Revoke(_)
+            | Self::PolicyUpdate(_) => false,
         }
     }
 

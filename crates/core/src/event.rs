@@ -8,11 +8,15 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::{
-    command::{RevocationTarget, canonical},
-    ids::{ClusterId, Digest, EventSeq, Incarnation, KillId, LogIndex, NodeId, PublicKey},
+    command::{EnforcerKind, RevocationTarget, Signature, canonical},
+    ids::{
+        ClusterId, Digest, EdgeName, EventSeq, Incarnation, KeyHash, KillId, LogIndex, NodeId, PublicKey,
+        Version,
+    },
     path::{AgentPath, FleetPath},
     policy::{Intent, Limits},
     selector::Selector,
+    state::Scope,
     text::Labels,
     time::ClusterTime,
 };
@@ -86,6 +90,20 @@ pub enum EnforcementEvent {
         /// The agent.
         path: AgentPath,
     },
+    /// An enforcer is registered with this.
+    EdgeSet {
+        /// The enforcer.
+        edge: EdgeName,
+        /// What the others need to know of it.
+        record: EdgePolicy,
+    },
+    /// An enforcer is gone, and its key is nobody's.
+    EdgeRemoved {
+        /// The enforcer.
+        edge: EdgeName,
+    },
+    /// These are all the keys that sign statements from now on.
+    TrustBundleSet(Box<TrustBundleChange>),
 }
 
 /// How a kill acts on an edge.
@@ -108,6 +126,73 @@ pub struct FleetPolicy {
     pub intent: Intent,
 }
 
+/// What a registered enforcer is and may do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EdgePolicy {
+    /// What it is.
+    pub kind: EnforcerKind,
+    /// Its TLS key: what its authority hangs on.
+    pub key: KeyHash,
+    /// Subtrees that it is bound to, in order; `None` is the whole tree.
+    pub paths: Vec<Scope>,
+    /// Whether a relay's word that all below it have acknowledged counts.
+    pub trusted_for_acks: bool,
+    /// Whether it permits when it can't decide, so that no receipt bounds what it does.
+    pub fails_open: bool,
+}
+
+/// A new bundle of the keys that sign statements, and who of the old one vouches for it (design 02, What is signed).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrustBundleChange {
+    /// Its version: the one before and one. A cluster is founded with version 1.
+    pub version: Version,
+    /// All its keys, in the order of the nodes.
+    pub keys: Vec<(NodeId, PublicKey)>,
+    /// Signatures over the [`crate::attest::BundleStatement`] by a majority of the keys of the bundle before.
+    pub endorsements: Vec<(NodeId, Signature)>,
+}
+
+/// The version of the bundle that a cluster is founded with.
+pub const FIRST_BUNDLE: Version = Version(1);
+
+/// The bytes of an event: what the chain hashes, and what travels to enforcers.
+#[must_use]
+pub fn event_bytes(event: &EnforcementEvent) -> Vec<u8> {
+    canonical(event)
+}
+
+/// Why bytes are no event.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EventError {
+    /// They don't decode.
+    #[error("these {got_bytes} bytes are no enforcement event: {why}")]
+    Malformed {
+        /// How many bytes there were.
+        got_bytes: usize,
+        /// What is wrong with them.
+        why: postcard::Error,
+    },
+    /// More than an event.
+    #[error("the event is followed by {got_bytes} bytes that don't belong to it")]
+    TrailingBytes {
+        /// How many.
+        got_bytes: usize,
+    },
+}
+
+/// Reads what [`event_bytes`] writes.
+///
+/// # Errors
+/// Anything but the bytes of one event.
+pub fn event_from_bytes(bytes: &[u8]) -> Result<EnforcementEvent, EventError> {
+    let (event, rest) = postcard::take_from_bytes(bytes)
+        .map_err(|why| EventError::Malformed { got_bytes: bytes.len(), why })?;
+    match rest.len() {
+        0 => Ok(event),
+        got_bytes => Err(EventError::TrailingBytes { got_bytes }),
+    }
+}
+
 /// A place on the chain of enforcement events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChainPosition {
@@ -127,10 +212,16 @@ impl ChainPosition {
     /// The position after one more event.
     #[must_use]
     pub fn after(&self, event: &EnforcementEvent) -> Self {
+        self.after_bytes(&event_bytes(event))
+    }
+
+    /// The position after one more event, given as its [`event_bytes`].
+    #[must_use]
+    pub fn after_bytes(&self, event: &[u8]) -> Self {
         let mut hash = Sha256::new();
         hash.update(self.head.0);
         hash.update(b"haltline/v1/event\0");
-        hash.update(canonical(event));
+        hash.update(event);
         Self { seq: self.seq.next(), head: Digest(hash.finalize().into()) }
     }
 }

@@ -11,14 +11,22 @@
 //! - [`snapshot`]: the state as bytes and back.
 //! - [`limits`]: every bound.
 
+pub mod attest;
+mod caller;
 pub mod command;
 pub mod event;
 mod executed;
 pub mod ids;
 mod labels;
+pub mod lease;
 pub mod limits;
+pub mod mark;
+pub mod merkle;
+mod names;
+pub mod outcome;
 pub mod path;
 pub mod policy;
+pub mod receipt;
 pub mod rejection;
 pub mod selector;
 pub mod snapshot;

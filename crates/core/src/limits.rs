@@ -339,23 +339,25 @@ pub const SYNC_OUTGOING_MAX: usize = 16;
 /// How long a freshly opened stream may take to be welcomed.
 pub const SYNC_WELCOME_TIMEOUT: Millis = Millis(5_000);
 /// Shortest time between two probes of one enforcer, whatever the staleness of its fleets.
-pub const PROBE_INTERVAL_MIN: Millis = Millis(25);
+pub const EDGE_PROBE_INTERVAL_MIN: Millis = Millis(25);
 /// Longest time between two probes: position and health of an enforcer stay known however lazy its fleets are.
-pub const PROBE_INTERVAL_MAX: Millis = Millis(10_000);
+pub const EDGE_PROBE_INTERVAL_MAX: Millis = Millis(10_000);
 /// Shortest time after which unanswered probes make an enforcer turn to another hub: a leader's election fits often.
 pub const HUB_SILENCE_MIN: Millis = Millis(400);
 /// Bytes of a view as it is fetched and cached: a million agents and two million revocations fit several times.
-pub const VIEW_BYTES_MAX: u64 = 2 * 1_024 * 1_024 * 1_024;
+pub const EDGE_VIEW_BYTES_MAX: u64 = 2 * 1_024 * 1_024 * 1_024;
 /// Bytes of one decompressed chunk of a view on its way.
-pub const VIEW_CHUNK_BYTES_MAX: usize = 4 * 1_024 * 1_024;
+pub const EDGE_VIEW_CHUNK_BYTES_MAX: usize = 4 * 1_024 * 1_024;
 /// How long a hub may take for one chunk of a view.
-pub const VIEW_CHUNK_TIMEOUT: Millis = Millis(30_000);
+pub const EDGE_VIEW_CHUNK_TIMEOUT: Millis = Millis(30_000);
 /// Events after which the cached snapshot is fetched again, so that a restart catches up from frames.
 pub const SNAPSHOT_CACHE_EVENTS: u64 = 10_000;
 /// Shortest time between two fetches of a snapshot for the cache alone.
 pub const SNAPSHOT_CACHE_INTERVAL: Millis = Millis(10 * 60 * 1_000);
 /// How often the high-water mark is written, at most: a disk that syncs at every Fresh would wear for nothing.
 pub const MARK_WRITE_INTERVAL: Millis = Millis(1_000);
+/// Bytes of an enforcer's record of a position, or of the keys it believes: all changes of the largest bundles fit.
+pub const PERSISTED_RECORD_BYTES_MAX: u64 = 1_024 * 1_024;
 /// Changes of the trust bundle that an enforcer keeps as proof of the keys it believes; then it must be enrolled anew.
 pub const BUNDLE_CHANGES_MAX: usize = 64;
 /// How long one call of the enrolment may take.

@@ -1,13 +1,13 @@
-//! Outcomes of commands: what was done, or the typed reason why not.
+//! Rejections: the typed reason why a command was not carried out.
 //!
-//! Both are remembered under the command's id, so that a retry gets the first answer. A rejection says what was wrong,
-//! where, and what would be right; [`Rejection::code`] is stable, for programs.
+//! Like an [`Outcome`] it is remembered under the command's id, so that a retry gets the first answer. It says what was
+//! wrong, where, and what would be right; [`Rejection::code`] is stable, for programs.
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    command::{Role, RoleBinding},
-    ids::{ApprovalId, KillId, LogIndex, PersonId, Version},
+    command::{Caller, Role, RoleBinding},
+    ids::{ApprovalId, EdgeName, KillId, NodeId, PersonId, Version},
     limits::{APPROVALS_REQUIRED_MAX, REQUEST_LIFETIME_MAX},
     path::{AgentPath, FleetPath},
     policy::{LimitName, PolicyError},
@@ -15,112 +15,7 @@ use crate::{
     time::{ClusterTime, Millis},
 };
 
-/// What a command did.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Outcome {
-    /// A fleet was created or changed.
-    FleetStored {
-        /// Which.
-        path: FleetPath,
-        /// Its version now.
-        version: Version,
-    },
-    /// A fleet was deleted.
-    FleetDeleted {
-        /// Which.
-        path: FleetPath,
-    },
-    /// An agent was registered or changed.
-    AgentStored {
-        /// Which.
-        path: AgentPath,
-        /// Its version now.
-        version: Version,
-    },
-    /// An agent was deleted.
-    AgentDeleted {
-        /// Which.
-        path: AgentPath,
-    },
-    /// A person was enrolled or changed.
-    PersonStored {
-        /// Who.
-        person: PersonId,
-        /// Whether this was the second person, whose enrolment ends bootstrap for good.
-        ended_bootstrap: bool,
-    },
-    /// A person was removed.
-    PersonRemoved {
-        /// Who.
-        person: PersonId,
-    },
-    /// A kill is in force in the log.
-    Killed(Box<Killed>),
-    /// A kill was lifted.
-    Resumed {
-        /// Which.
-        kill: KillId,
-    },
-    /// The command waits for more people.
-    Pending(Pending),
-    /// An approval was the last that was needed: the command was carried out, or refused after all.
-    Executed {
-        /// Which command.
-        approval: ApprovalId,
-        /// Its own outcome, which is never `Executed` itself.
-        #[serde(deserialize_with = "crate::executed::read")]
-        outcome: Box<Result<Outcome, Rejection>>,
-    },
-    /// A waiting command was taken back or turned down.
-    Withdrawn {
-        /// Which.
-        approval: ApprovalId,
-    },
-    /// A revocation is in force in the log.
-    Revoked {
-        /// Until when it is kept: by then nothing that it could hit is still valid.
-        ends: ClusterTime,
-    },
-    /// The cluster's policy was changed.
-    PolicyStored,
-}
-
-/// See [`Outcome::Killed`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Killed {
-    /// The kill.
-    pub kill: KillId,
-    /// The log index at which it stands.
-    pub index: LogIndex,
-    /// What it stops.
-    pub selector: Selector,
-    /// How `selector` differs from what was asked, if it does.
-    pub adjusted: Option<Adjusted>,
-}
-
-/// Why a kill stops something else than what was asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Adjusted {
-    /// Intersected with the part of the tree that the caller may stop.
-    NarrowedToCallersPath,
-    /// The table of kills is full: widened to the whole fleet, at once and without an expiry, rather than refused.
-    WidenedAtTheBound,
-    /// The table of kills is full and the same kill is in force already.
-    AlreadyInForce,
-}
-
-/// See [`Outcome::Pending`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Pending {
-    /// What to approve.
-    pub approval: ApprovalId,
-    /// Distinct people needed, the one who asked included.
-    pub needed: u32,
-    /// People who have signed.
-    pub signed: u32,
-    /// When it lapses.
-    pub deadline: ClusterTime,
-}
+pub use crate::outcome::{Adjusted, IssuedCredential, Killed, Outcome, Pending};
 
 /// Why a command was refused. Nothing of it was applied.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
@@ -176,6 +71,28 @@ pub enum Rejection {
     UnknownPerson {
         /// Who.
         person: PersonId,
+    },
+    /// No such node.
+    #[error("there is no node {node} in this cluster, or not any more")]
+    UnknownNode {
+        /// Which.
+        node: NodeId,
+    },
+    /// No such enforcer.
+    #[error("there is no edge or relay `{edge}`, or not any more")]
+    UnknownEdge {
+        /// Which.
+        edge: EdgeName,
+    },
+    /// This kind of caller has no business with this kind of command.
+    #[error(
+        "{caller} can't ask for `{command}` itself; people ask for what people decide, and nodes report what they saw"
+    )]
+    CallerNotAllowed {
+        /// Who.
+        caller: Caller,
+        /// The command's name.
+        command: String,
     },
     /// The caller's roles don't suffice.
     #[error("{person} may not {action}{}: it takes {}", At(.path.as_ref()), Any(.roles))]
@@ -594,6 +511,9 @@ impl Rejection {
             Self::RequestTableFull { .. } => "REQUEST_TABLE_FULL",
             Self::CommandTooLarge { .. } => "COMMAND_TOO_LARGE",
             Self::UnknownPerson { .. } => "UNKNOWN_PERSON",
+            Self::UnknownNode { .. } => "UNKNOWN_NODE",
+            Self::UnknownEdge { .. } => "UNKNOWN_EDGE",
+            Self::CallerNotAllowed { .. } => "CALLER_NOT_ALLOWED",
             Self::PermissionDenied { .. } => "PERMISSION_DENIED",
             Self::SelectorNeedsFleet { .. } => "SELECTOR_NEEDS_FLEET",
             Self::SelectorContradiction { .. } => "SELECTOR_CONTRADICTION",

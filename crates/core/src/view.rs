@@ -7,9 +7,9 @@ use imbl::OrdMap;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    command::RevocationTarget,
-    event::{ChainPosition, EnforcementEvent, FleetPolicy, KillForce},
-    ids::{ClusterId, Incarnation, KillId, LogIndex, NodeId, PublicKey},
+    command::{RevocationTarget, canonical},
+    event::{ChainPosition, EdgePolicy, EnforcementEvent, FIRST_BUNDLE, FleetPolicy, KillForce},
+    ids::{ClusterId, EdgeName, Incarnation, KillId, LogIndex, NodeId, PublicKey, Version},
     path::{AgentPath, FleetPath},
     policy::{EffectiveLimits, Limits},
     selector::{Selector, Subject},
@@ -58,6 +58,42 @@ pub struct View {
     /// Agents, with their own labels.
     #[serde(deserialize_with = "tables::read")]
     pub agents: OrdMap<AgentPath, Labels>,
+    /// Enforcers.
+    #[serde(deserialize_with = "tables::read")]
+    pub edges: OrdMap<EdgeName, EdgePolicy>,
+    /// The version of the bundle of keys that sign statements; 1 from the founding on.
+    pub bundle_version: Version,
+}
+
+/// The format that [`View::encode`] writes.
+pub const VIEW_FORMAT_VERSION: u16 = 1;
+
+const MAGIC: [u8; 8] = *b"HLVIEW\0\0";
+
+/// Why bytes are no view.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ViewError {
+    /// Not a view at all.
+    #[error("this is no enforcement view: it begins with {got:02x?}, expected {MAGIC:02x?}")]
+    BadMagic {
+        /// The first bytes.
+        got: Vec<u8>,
+    },
+    /// Written by a version that this one can't read.
+    #[error("the view has format {got}; this version reads {VIEW_FORMAT_VERSION}")]
+    UnknownFormat {
+        /// Its format.
+        got: u16,
+    },
+    /// Damaged.
+    #[error("the view does not decode: {0}")]
+    Malformed(postcard::Error),
+    /// More than a view.
+    #[error("the view is followed by {got_bytes} bytes that don't belong to it")]
+    TrailingBytes {
+        /// How many.
+        got_bytes: usize,
+    },
 }
 
 impl View {
@@ -67,6 +103,7 @@ impl View {
         match event.clone() {
             EnforcementEvent::Founded { cluster_id, incarnation } => {
                 self.cluster = Some((cluster_id, incarnation));
+                self.bundle_version = FIRST_BUNDLE;
             }
             EnforcementEvent::NodeKeySet { node, key } => {
                 self.node_keys.insert(node, key);
@@ -95,6 +132,45 @@ impl View {
             EnforcementEvent::AgentRemoved { path } => {
                 self.agents.remove(&path);
             }
+            EnforcementEvent::EdgeSet { edge, record } => {
+                self.edges.insert(edge, record);
+            }
+            EnforcementEvent::EdgeRemoved { edge } => {
+                self.edges.remove(&edge);
+            }
+            EnforcementEvent::TrustBundleSet(change) => {
+                self.bundle_version = change.version;
+                self.node_keys = change.keys.into_iter().collect();
+            }
+        }
+    }
+
+    /// The view as bytes: the magic `HLVIEW\0\0`, the format as a big-endian u16, then postcard's encoding. Equal views
+    /// have equal bytes, so that their hash can be signed.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let mut bytes = MAGIC.to_vec();
+        bytes.extend_from_slice(&VIEW_FORMAT_VERSION.to_be_bytes());
+        bytes.extend_from_slice(&canonical(self));
+        bytes
+    }
+
+    /// Reads what [`Self::encode`] writes.
+    ///
+    /// # Errors
+    /// Anything but a whole view of this format.
+    pub fn decode(bytes: &[u8]) -> Result<Self, ViewError> {
+        let bad_magic = || ViewError::BadMagic { got: bytes.iter().copied().take(MAGIC.len()).collect() };
+        let rest = bytes.strip_prefix(&MAGIC).ok_or_else(bad_magic)?;
+        let (version, body) = rest.split_first_chunk().ok_or_else(bad_magic)?;
+        match u16::from_be_bytes(*version) {
+            VIEW_FORMAT_VERSION => {}
+            got => return Err(ViewError::UnknownFormat { got }),
+        }
+        let (view, rest) = postcard::take_from_bytes(body).map_err(ViewError::Malformed)?;
+        match rest.len() {
+            0 => Ok(view),
+            got_bytes => Err(ViewError::TrailingBytes { got_bytes }),
         }
     }
 

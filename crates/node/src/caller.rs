@@ -1,7 +1,7 @@
 //! Who calls: the key of the connection's certificate, looked up in the replicated registry.
 
 use haltline_core::{
-    ids::{NodeId, PersonId},
+    ids::{EdgeName, NodeId, PersonId},
     state::{KeyOwner, KeyOwners},
 };
 use haltline_pki::{PeerIdentity, Subject};
@@ -16,6 +16,8 @@ pub(crate) enum Caller {
     Person(PersonId),
     /// A node of this cluster.
     Node(NodeId),
+    /// An enforcer.
+    Edge(EdgeName),
 }
 
 impl Caller {
@@ -25,6 +27,7 @@ impl Caller {
         match owners.get(&peer.key_hash) {
             Some(KeyOwner::Person(person)) => Ok(Self::Person(person.clone())),
             Some(KeyOwner::Node(node)) => Ok(Self::Node(*node)),
+            Some(KeyOwner::Edge(edge)) => Ok(Self::Edge(edge.clone())),
             None => Err(Refused::UnregisteredKey { subject: peer.subject.clone() }),
         }
     }
@@ -34,6 +37,7 @@ impl Caller {
         match self {
             Self::Person(person) => Ok(person),
             Self::Node(node) => Err(Refused::PeopleOnly { subject: Subject::Node(node) }),
+            Self::Edge(edge) => Err(Refused::PeopleOnly { subject: Subject::Edge(edge) }),
         }
     }
 }

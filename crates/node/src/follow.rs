@@ -38,7 +38,7 @@ pub(crate) async fn follow(context: Arc<Context>, listening: Listening) {
 /// Registry changes come by the thousand; what stops, starts or changes who may do what is worth a line.
 fn tell(entry: &AppliedEntry) {
     for change in entry.changes.iter().filter(|change| !is_registry(&change.kind)) {
-        let by = change.caller.as_ref().map_or("", |caller| caller.as_str());
+        let by = change.caller.as_ref().map(ToString::to_string).unwrap_or_default();
         tracing::info!(
             index = entry.index.0,
             kind = change.kind.name(),

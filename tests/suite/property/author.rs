@@ -55,7 +55,7 @@ impl Author {
 }
 
 fn fresh(model: &Model, now: u64, deed: &Deed, number: u64, mut dice: Dice) -> Request {
-    let caller = caller(model, deed.what, &mut dice);
+    let caller = caller(model, deed.what, &mut dice).into();
     let command = command(model, deed.what, &mut dice);
     let signs = match deed.signing {
         Signing::AsUsual => !matches!(command, Command::Kill(_) | Command::Revoke(_) | Command::Withdraw(_)),
@@ -107,7 +107,7 @@ fn signature(model: &Model, signing: Signing, request: &Request, dice: &mut Dice
         }
         _ => request.clone(),
     };
-    let own = model.people.get(&request.caller).and_then(|person| secret_of(&person.signing_key));
+    let own = model.people.get(request.caller.person()?).and_then(|person| secret_of(&person.signing_key));
     let mut key = own.unwrap_or_else(|| secret(0));
     let mut cluster = CLUSTER;
     match signing {

@@ -7,11 +7,11 @@
 
 use haltline_core::{
     command::{
-        AgentDelete, AgentRegister, AgentUpdate, Approve, Batch, ClusterPolicy, Command, FleetCreate,
-        FleetDelete, FleetUpdate, KillCommand, KillMode, PersonAdd, PersonRemove, PersonUpdate, Resume,
-        RevocationTarget, Revoke, Role, Statement, Withdraw,
+        AgentDelete, AgentRegister, AgentUpdate, Approve, Batch, ClusterPolicy, Command, EnforcerKind,
+        FleetCreate, FleetDelete, FleetUpdate, KillCommand, KillMode, PersonAdd, PersonRemove, PersonUpdate, Resume,
+        RevocationTarget, Revoke, Role, Signature, Statement, Withdraw,
     },
-    event::{ChainPosition, EnforcementEvent, FleetPolicy, KillForce},
+    event::{ChainPosition, EdgePolicy, EnforcementEvent, FleetPolicy, KillForce, TrustBundleChange},
     ids::{ApprovalId, CredentialId, GrantId, Incarnation, InstanceId, KillId, LogIndex, NodeId, Version},
     policy::{Intent, Limits},
     selector::{Pattern, Selector},
@@ -160,6 +160,16 @@ fn place(command: &Command) -> usize {
     }
 }
 
+fn full_edge() -> EdgePolicy {
+    EdgePolicy {
+        kind: EnforcerKind::Relay,
+        key: tls_key(7),
+        paths: vec![None, Some(fleet("a/x"))],
+        trusted_for_acks: true,
+        fails_open: false,
+    }
+}
+
 /// One of each variant, in the order of their declaration, with a name for the fixture.
 fn events() -> Vec<EnforcementEvent> {
     let policy = FleetPolicy { labels: full_labels(), limits: full_limits(), intent: full_intent() };
@@ -179,6 +189,13 @@ fn events() -> Vec<EnforcementEvent> {
         EnforcementEvent::FleetRemoved { path: fleet("a/x") },
         EnforcementEvent::AgentSet { path: agent("a/x/r"), labels: full_labels() },
         EnforcementEvent::AgentRemoved { path: agent("a/x/r") },
+        EnforcementEvent::EdgeSet { edge: "rack-7".parse().unwrap(), record: full_edge() },
+        EnforcementEvent::EdgeRemoved { edge: "rack-7".parse().unwrap() },
+        EnforcementEvent::TrustBundleSet(Box::new(TrustBundleChange {
+            version: Version(2),
+            keys: vec![(NodeId(1), public(5)), (NodeId(2), public(6))],
+            endorsements: vec![(NodeId(1), Signature([7; 64])), (NodeId(2), Signature([8; 64]))],
+        })),
     ]
 }
 
@@ -194,6 +211,9 @@ fn event_name(event: &EnforcementEvent) -> (usize, &'static str) {
         EnforcementEvent::FleetRemoved { .. } => (7, "fleet_removed"),
         EnforcementEvent::AgentSet { .. } => (8, "agent_set"),
         EnforcementEvent::AgentRemoved { .. } => (9, "agent_removed"),
+        EnforcementEvent::EdgeSet { .. } => (10, "edge_set"),
+        EnforcementEvent::EdgeRemoved { .. } => (11, "edge_removed"),
+        EnforcementEvent::TrustBundleSet(_) => (12, "trust_bundle_set"),
     }
 }
 
@@ -258,7 +278,7 @@ fn canonical() -> String {
         cluster_id: CLUSTER,
         incarnation: Incarnation(0),
         request_id: request.id,
-        requester: &request.caller,
+        requester: request.caller.person().unwrap(),
         deadline: request.deadline,
         command: &request.command,
     };

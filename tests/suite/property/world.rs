@@ -95,7 +95,7 @@ pub(crate) fn founding() -> Batch {
 
 /// A batch of commands at a cluster time.
 pub(crate) fn batch(now: u64, requests: Vec<Request>) -> Batch {
-    Batch { cluster_time: ClusterTime(now), wall_time: WallTime(now + 1), requests, genesis: None }
+    Batch { cluster_time: ClusterTime(now), wall_time: WallTime(now + 1), requests, ..Batch::default() }
 }
 
 /// The n-th request's id.
@@ -109,7 +109,7 @@ pub(crate) fn request_id(number: u64) -> RequestId {
 pub(crate) fn unsigned(number: u64, caller: &str, deadline: u64, command: Command) -> Request {
     Request {
         id: request_id(number),
-        caller: person(caller),
+        caller: person(caller).into(),
         deadline: ClusterTime(deadline),
         signature: None,
         command,
@@ -135,7 +135,7 @@ pub(crate) fn sign(
 
 /// A statement's bytes, as the doc comment of `Statement::to_bytes` describes them.
 pub(crate) fn statement_bytes(cluster: ClusterId, incarnation: Incarnation, request: &Request) -> Vec<u8> {
-    let name = request.caller.as_str();
+    let name = request.caller.person().unwrap().as_str();
     let command = postcard::to_stdvec(&request.command).unwrap();
     [
         b"haltline/v1/command\0".as_slice(),

@@ -85,7 +85,7 @@ impl Client {
                 Some(Signature(self.identity().signer().sign(&statement.to_bytes())))
             }
         };
-        Ok(Request { id, caller, deadline, signature, command })
+        Ok(Request { id, caller: caller.into(), deadline, signature, command })
     }
 
     /// Sends a request until it is decided.

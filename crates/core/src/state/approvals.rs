@@ -19,22 +19,25 @@ use crate::{
 impl State {
     /// Judges a request: authority, signature, and whether it takes more people; then carries it out or lets it wait.
     pub(super) fn judge(&mut self, request: &Request, effects: &mut Effects) -> Result<Outcome, Rejection> {
+        if !request.caller.may_ask(&request.command) {
+            return Err(request.caller_not_allowed());
+        }
+        let person = request.person()?.clone();
         if matches!(request.command, Command::Approve(_) | Command::Withdraw(_)) {
             return self.perform(request, effects);
         }
         // A kill narrows itself to what the caller may stop, so it judges its own authority.
         if !request.command.is_kill() {
-            self.authorize(&request.caller, &request.command)?;
+            self.authorize(&person, &request.command)?;
         }
         let key = match &request.signature {
-            Some(signature) => Some(self.verify(&request.caller, signature, request)?),
+            Some(signature) => Some(self.verify(&person, signature, request)?),
             None => None,
         };
         let Some(widening) = widens(self, &request.command) else {
             return self.perform(request, effects);
         };
         self.rehearse(request)?;
-        let person = request.caller.clone();
         let key = key.ok_or(Rejection::SignatureRequired { person: person.clone(), widening })?;
         let needed = self.people_needed(widening);
         if needed <= 1 {
@@ -105,7 +108,7 @@ impl State {
         command: &Approve,
         effects: &mut Effects,
     ) -> Result<Outcome, Rejection> {
-        let (approval, person) = (command.approval, &request.caller);
+        let (approval, person) = (command.approval, request.person()?);
         let unknown = Rejection::UnknownApproval { approval };
         let waiting = self.approvals.get(&approval).ok_or(unknown)?.clone();
         self.may_approve(person, &waiting.request.command)?;
@@ -132,7 +135,7 @@ impl State {
         }
         self.forget_approval(approval);
         let outcome = self.carry_out(approval, &waiting.request, effects);
-        effects.caller = Some(person.clone());
+        effects.caller = Some(request.caller.clone());
         Ok(Outcome::Executed { approval, outcome: Box::new(outcome) })
     }
 
@@ -142,8 +145,10 @@ impl State {
         request: &Request,
         effects: &mut Effects,
     ) -> Result<Outcome, Rejection> {
-        let outcome =
-            self.authorize(&request.caller, &request.command).and_then(|()| self.perform(request, effects));
+        let outcome = request
+            .person()
+            .and_then(|person| self.authorize(person, &request.command))
+            .and_then(|()| self.perform(request, effects));
         effects.changed(match &outcome {
             Ok(_) => ChangeKind::ApprovalExecuted { approval },
             Err(rejection) => ChangeKind::ApprovalRefused { approval, code: rejection.code().into() },
@@ -160,8 +165,8 @@ impl State {
             let keeps_key =
                 self.people.get(&signer.person).is_some_and(|person| person.signing_key == signer.key);
             let command = &waiting.request.command;
-            let may = if signer.person == *requester {
-                self.authorize(requester, command).is_ok()
+            let may = if requester.person() == Some(&signer.person) {
+                self.authorize(&signer.person, command).is_ok()
             } else {
                 self.may_approve(&signer.person, command).is_ok()
             };
@@ -180,7 +185,7 @@ impl State {
     ) -> Result<Outcome, Rejection> {
         let approval = command.approval;
         let waiting = self.approvals.get(&approval).ok_or(Rejection::UnknownApproval { approval })?;
-        if waiting.request.caller != *caller {
+        if waiting.request.caller.person() != Some(caller) {
             let (_, scopes) = self.reach(&waiting.request.command);
             scopes.iter().try_for_each(|scope| self.may(caller, Action::Withdraw, scope.as_ref()))?;
         }

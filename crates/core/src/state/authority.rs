@@ -127,7 +127,7 @@ impl State {
             cluster_id: cluster.id,
             incarnation: cluster.incarnation,
             request_id: request.id,
-            requester: &request.caller,
+            requester: request.person()?,
             deadline: request.deadline,
             command: &request.command,
         };

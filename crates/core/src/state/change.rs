@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    command::{KillMode, RevocationTarget},
+    command::{Caller, KillMode, RevocationTarget},
     ids::{ApprovalId, ClusterId, KillId, PersonId},
     path::{AgentPath, FleetPath},
     selector::Selector,
@@ -16,7 +16,7 @@ use crate::{
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Change {
     /// `None`: the machine, because time passed.
-    pub caller: Option<PersonId>,
+    pub caller: Option<Caller>,
     /// What changed.
     pub kind: ChangeKind,
 }

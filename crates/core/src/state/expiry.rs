@@ -27,7 +27,7 @@ impl State {
                     self.emit(EnforcementEvent::RevocationEnded { target }, effects);
                 }
                 Due::ApprovalLapses(approval) => self.lapse(approval, effects),
-                Due::RequestForgotten(id, person) => self.forget(id, person),
+                Due::RequestForgotten(id, caller) => self.forget(id, caller),
             }
         }
     }

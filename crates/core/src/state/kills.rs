@@ -9,7 +9,7 @@ use super::{
     records::{Kill, LiftedKill, Revocation},
 };
 use crate::{
-    command::{KillCommand, KillMode, Resume, RevocationTarget},
+    command::{Caller, KillCommand, KillMode, Resume, RevocationTarget},
     event::{EnforcementEvent, KillForce},
     ids::{KillId, PersonId},
     limits::{CREDENTIAL_TTL_CEILING, KILL_DURATION_MAX, MAX_STALENESS_CEILING},
@@ -251,7 +251,7 @@ impl State {
         }
         self.emit(EnforcementEvent::KillLifted { kill: id }, effects);
         effects.changed(ChangeKind::KillLifted { kill: id, reason: reason.clone() });
-        let by = reason.as_ref().and(effects.caller.clone());
+        let by = reason.as_ref().and(effects.caller.as_ref()).and_then(Caller::person).cloned();
         self.lifted.insert(id, LiftedKill { kill, lifted: effects.stamp, by, reason });
         if self.lifted.len() > self.bounds.lifted_kills
             && let Some(oldest) =

@@ -25,16 +25,20 @@ use imbl::{OrdMap, OrdSet};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    command::{Batch, ClusterPolicy, Command, Genesis, NodeRecord, Request, RevocationTarget},
-    event::{ChainPosition, EnforcementEvent},
-    ids::{ApprovalId, KeyHash, KillId, LogIndex, NodeId, PersonId, PublicKey, RequestId},
+    command::{Batch, Caller, ClusterPolicy, Command, Genesis, NodeRecord, Request, RevocationTarget},
+    event::{ChainPosition, EnforcementEvent, FIRST_BUNDLE},
+    ids::{
+        ApprovalId, CredentialId, EdgeName, JoinTokenId, KeyHash, KillId, LogIndex, NodeId, PersonId,
+        PublicKey, RequestId, Version,
+    },
     path::{AgentPath, FleetPath},
     rejection::{Outcome, Rejection},
     time::{ClusterTime, Stamp},
 };
 use change::{Change, ChangeKind};
 use records::{
-    Agent, ClusterIdentity, Fleet, Kill, LiftedKill, PendingApproval, Person, Recorded, Revocation,
+    Agent, ClusterIdentity, Credential, EdgeRecord, Fleet, JoinToken, Kill, LiftedKill, PendingApproval,
+    Person, Recorded, Revocation,
 };
 
 /// The replicated state.
@@ -65,7 +69,14 @@ pub struct State {
     next_approval: u64,
     #[serde(deserialize_with = "tables::read")]
     // By id first: ids tell commands apart at the first byte, names mostly don't.
-    requests: OrdMap<(RequestId, PersonId), Recorded>,
+    requests: OrdMap<(RequestId, Caller), Recorded>,
+    bundle_version: Version,
+    #[serde(deserialize_with = "tables::read")]
+    edges: OrdMap<EdgeName, EdgeRecord>,
+    #[serde(deserialize_with = "tables::read")]
+    join_tokens: OrdMap<JoinTokenId, JoinToken>,
+    #[serde(deserialize_with = "tables::read")]
+    credentials: OrdMap<CredentialId, Credential>,
     /// What follows from the fields above; not encoded.
     #[serde(skip)]
     derived: Derived,
@@ -79,7 +90,7 @@ struct Derived {
     due: OrdSet<(ClusterTime, Due)>,
     key_owners: KeyOwners,
     signing_key_owners: OrdMap<PublicKey, KeyOwner>,
-    requests_of: OrdMap<PersonId, usize>,
+    requests_of: OrdMap<Caller, usize>,
     /// How many requests are remembered, also in [`State::for_readers`].
     remembered: usize,
 }
@@ -91,7 +102,7 @@ enum Due {
     KillExpires(KillId),
     RevocationEnds(RevocationTarget),
     ApprovalLapses(ApprovalId),
-    RequestForgotten(RequestId, PersonId),
+    RequestForgotten(RequestId, Caller),
 }
 
 /// Whose a key is.
@@ -101,6 +112,8 @@ pub enum KeyOwner {
     Person(PersonId),
     /// A node's.
     Node(NodeId),
+    /// An enforcer's.
+    Edge(EdgeName),
 }
 
 /// Whose each registered TLS key is.
@@ -111,6 +124,7 @@ impl std::fmt::Display for KeyOwner {
         match self {
             Self::Person(person) => write!(f, "{person}"),
             Self::Node(node) => write!(f, "node {node}"),
+            Self::Edge(edge) => write!(f, "edge {edge}"),
         }
     }
 }
@@ -130,7 +144,7 @@ pub struct Applied {
 struct Effects {
     stamp: Stamp,
     /// `None` while the machine acts by itself.
-    caller: Option<PersonId>,
+    caller: Option<Caller>,
     events: Vec<EnforcementEvent>,
     changes: Vec<Change>,
 }
@@ -168,6 +182,10 @@ impl State {
             approvals: OrdMap::new(),
             next_approval: 0,
             requests: OrdMap::new(),
+            bundle_version: Version(0),
+            edges: OrdMap::new(),
+            join_tokens: OrdMap::new(),
+            credentials: OrdMap::new(),
             derived: Derived::default(),
             bounds: Bounds::default(),
         }
@@ -202,6 +220,7 @@ impl State {
             trust_bundle: genesis.trust_bundle,
         };
         self.cluster = Some(identity);
+        self.bundle_version = FIRST_BUNDLE;
         let founded =
             EnforcementEvent::Founded { cluster_id: genesis.cluster_id, incarnation: genesis.incarnation };
         self.emit(founded, effects);
@@ -223,8 +242,8 @@ impl State {
 
     /// Carries out a command whose caller, signatures and approvals have been judged. Checks first, then changes.
     fn perform(&mut self, request: &Request, effects: &mut Effects) -> Result<Outcome, Rejection> {
-        let caller = &request.caller;
-        effects.caller = Some(caller.clone());
+        effects.caller = Some(request.caller.clone());
+        let caller = request.person()?;
         match &request.command {
             Command::FleetCreate(command) => self.create_fleet(command, effects),
             Command::FleetUpdate(command) => self.update_fleet(command, effects),
@@ -257,14 +276,17 @@ impl State {
         for (id, approval) in &self.approvals {
             derived.due.insert((approval.request.deadline, Due::ApprovalLapses(*id)));
         }
-        for ((id, person), recorded) in &self.requests {
-            derived.due.insert((recorded.until, Due::RequestForgotten(*id, person.clone())));
-            *derived.requests_of.entry(person.clone()).or_default() += 1;
+        for ((id, caller), recorded) in &self.requests {
+            derived.due.insert((recorded.until, Due::RequestForgotten(*id, caller.clone())));
+            *derived.requests_of.entry(caller.clone()).or_default() += 1;
         }
         derived.remembered = self.requests.len();
         for (id, node) in &self.nodes {
             derived.key_owners.insert(node.key_hash, KeyOwner::Node(*id));
             derived.signing_key_owners.insert(node.signing_key, KeyOwner::Node(*id));
+        }
+        for (name, edge) in &self.edges {
+            derived.key_owners.insert(edge.key, KeyOwner::Edge(name.clone()));
         }
         self.derived = derived;
         for (id, person) in self.people.clone() {
@@ -356,6 +378,30 @@ impl State {
         &self.approvals
     }
 
+    /// Enforcers by name.
+    #[must_use]
+    pub fn edges(&self) -> &OrdMap<EdgeName, EdgeRecord> {
+        &self.edges
+    }
+
+    /// Join tokens that are neither used nor expired.
+    #[must_use]
+    pub fn join_tokens(&self) -> &OrdMap<JoinTokenId, JoinToken> {
+        &self.join_tokens
+    }
+
+    /// Credentials that have not ended, revoked ones included.
+    #[must_use]
+    pub fn credentials(&self) -> &OrdMap<CredentialId, Credential> {
+        &self.credentials
+    }
+
+    /// The version of the bundle of keys that nodes sign statements with; 1 from the founding on.
+    #[must_use]
+    pub fn bundle_version(&self) -> Version {
+        self.bundle_version
+    }
+
     /// How many command ids are remembered.
     #[must_use]
     pub fn requests_len(&self) -> usize {
@@ -368,6 +414,7 @@ impl State {
     #[must_use]
     pub fn for_readers(&self) -> Self {
         let Self { cluster, nodes, fleets, agents, people, kills, lifted, revocations, approvals, .. } = self;
+        let Self { edges, join_tokens, credentials, .. } = self;
         let derived = Derived {
             due: OrdSet::new(),
             key_owners: self.derived.key_owners.clone(),
@@ -392,6 +439,10 @@ impl State {
             approvals: approvals.clone(),
             next_approval: self.next_approval,
             requests: OrdMap::new(),
+            bundle_version: self.bundle_version,
+            edges: edges.clone(),
+            join_tokens: join_tokens.clone(),
+            credentials: credentials.clone(),
             derived,
             bounds: self.bounds,
         }
@@ -408,6 +459,15 @@ impl State {
     pub fn person_by_key(&self, key: &KeyHash) -> Option<&PersonId> {
         match self.derived.key_owners.get(key) {
             Some(KeyOwner::Person(person)) => Some(person),
+            _ => None,
+        }
+    }
+
+    /// The enforcer that a TLS key belongs to.
+    #[must_use]
+    pub fn edge_by_key(&self, key: &KeyHash) -> Option<&EdgeName> {
+        match self.derived.key_owners.get(key) {
+            Some(KeyOwner::Edge(edge)) => Some(edge),
             _ => None,
         }
     }

@@ -5,11 +5,17 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    command::{KillMode, PersonAdd, Request, RoleBinding},
-    ids::{ClusterId, Digest, Incarnation, KeyHash, LogIndex, PersonId, PublicKey, Version},
+    command::{EnforcerKind, KillMode, PersonAdd, Request, RoleBinding},
+    event::EdgePolicy,
+    ids::{
+        ClusterId, Digest, EdgeName, GrantId, Incarnation, InstanceId, KeyHash, LogIndex, PersonId,
+        PublicKey, Version,
+    },
+    path::AgentPath,
     policy::{Intent, Limits},
     rejection::{Outcome, Rejection},
-    selector::Selector,
+    selector::{Pattern, Selector},
+    state::Scope,
     text::{Labels, Reason, Text},
     time::{ClusterTime, Stamp},
 };
@@ -170,4 +176,85 @@ pub struct Recorded {
     pub result: Result<Outcome, Rejection>,
     /// Remembered until then.
     pub until: ClusterTime,
+}
+
+/// An enforcer that was admitted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EdgeRecord {
+    /// What it is.
+    pub kind: EnforcerKind,
+    /// Its TLS key.
+    pub key: KeyHash,
+    /// Subtrees that it is bound to, in order; `None` is the whole tree.
+    pub paths: Vec<Scope>,
+    /// Whether a relay's word that all below it have acknowledged counts.
+    pub trusted_for_acks: bool,
+    /// Whether it permits when it can't decide, so that no receipt bounds what it does.
+    pub fails_open: bool,
+    /// Counts its changes, from 1.
+    pub version: Version,
+    /// When it was admitted.
+    pub enrolled: Stamp,
+    /// When it was last changed.
+    pub updated: Stamp,
+}
+
+impl EdgeRecord {
+    /// What enforcers learn of it.
+    #[must_use]
+    pub fn policy(&self) -> EdgePolicy {
+        EdgePolicy {
+            kind: self.kind,
+            key: self.key,
+            paths: self.paths.clone(),
+            trusted_for_acks: self.trusted_for_acks,
+            fails_open: self.fails_open,
+        }
+    }
+}
+
+/// A join token that is neither used nor expired.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JoinToken {
+    /// [`crate::command::JoinProof::stored`] of its secret.
+    pub secret_hash: Digest,
+    /// The name that the enforcer will have.
+    pub edge: EdgeName,
+    /// What it will be.
+    pub kind: EnforcerKind,
+    /// Subtrees that it will be bound to, in order; `None` is the whole tree.
+    pub paths: Vec<Scope>,
+    /// Whether a relay's word that all below it have acknowledged will count.
+    pub trusted_for_acks: bool,
+    /// Who made it.
+    pub by: PersonId,
+    /// When it was made.
+    pub created: Stamp,
+    /// It can't be used from then on.
+    pub expires: ClusterTime,
+}
+
+/// A credential that has not ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Credential {
+    /// The agent.
+    pub agent: AgentPath,
+    /// The running copy.
+    pub instance: InstanceId,
+    /// Its own grant, the last of the lineage.
+    pub grant: GrantId,
+    /// Grants from the root to its own.
+    pub lineage: Vec<GrantId>,
+    /// Delegations between the root grant and its own.
+    pub depth: u32,
+    /// What it is for, in words.
+    pub task: Text,
+    /// Tools that it may use, within what its fleets declare; empty: all that they declare.
+    pub scope: Vec<Pattern>,
+    /// When and where in the log it was issued.
+    pub issued: Stamp,
+    /// It is void from then on.
+    pub ends: ClusterTime,
+    /// Who asked for it.
+    pub by: PersonId,
 }

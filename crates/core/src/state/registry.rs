@@ -319,6 +319,8 @@ impl State {
                 .collect(),
             fleets: self.fleets.iter().map(|(path, fleet)| (path.clone(), policy_of(fleet))).collect(),
             agents: self.agents.iter().map(|(path, agent)| (path.clone(), agent.labels.clone())).collect(),
+            edges: self.edges.iter().map(|(name, edge)| (name.clone(), edge.policy())).collect(),
+            bundle_version: self.bundle_version,
         }
     }
 }

@@ -1,12 +1,12 @@
 //! Exactly-once: each command id is answered once, and a retry gets the first answer.
 //!
-//! The table keeps (id, person) with the command's digest and result until the command's deadline; what arrives later is
+//! The table keeps (id, caller) with the command's digest and result until the command's deadline; what arrives later is
 //! refused, so forgetting an id can't let it in again. A full table refuses new commands, kills exempt.
 
 use super::{Due, Effects, State, records::Recorded};
 use crate::{
-    command::{Request, canonical},
-    ids::{Digest, PersonId, RequestId},
+    command::{Caller, Request, canonical},
+    ids::{Digest, RequestId},
     limits::{APPROVAL_LIFETIME_MAX, COMMAND_BYTES_MAX, REQUEST_LIFETIME_MAX},
     rejection::{Outcome, Rejection},
     time::ClusterTime,
@@ -41,11 +41,7 @@ impl State {
         }
         self.check_deadline(request)?;
         let has_room = self.has_room_for(request)?;
-        let Some((person, _)) = self.people.get_key_value(&request.caller) else {
-            return Err(Rejection::UnknownPerson { person: request.caller.clone() });
-        };
-        // The registry's own copy of the name, so that thousands of keys share one.
-        let key = (request.id, person.clone());
+        let key = (request.id, self.known(&request.caller)?);
         let result = self.judge(request, effects);
         if has_room {
             let until = request.deadline;
@@ -57,8 +53,24 @@ impl State {
         result
     }
 
+    /// The caller, if it is registered: with the registry's own copy of its name, so that thousands of keys share one.
+    fn known(&self, caller: &Caller) -> Result<Caller, Rejection> {
+        match caller {
+            Caller::Person(person) => match self.people.get_key_value(person) {
+                Some((person, _)) => Ok(person.clone().into()),
+                None => Err(Rejection::UnknownPerson { person: person.clone() }),
+            },
+            Caller::Node(node) if self.nodes.contains_key(node) => Ok(caller.clone()),
+            Caller::Node(node) => Err(Rejection::UnknownNode { node: *node }),
+            Caller::Edge(edge) => match self.edges.get_key_value(edge) {
+                Some((edge, _)) => Ok(edge.clone().into()),
+                None => Err(Rejection::UnknownEdge { edge: edge.clone() }),
+            },
+        }
+    }
+
     /// A retry with a later deadline must still be known when that one passes.
-    fn remember_longer(&mut self, key: &(RequestId, PersonId), until: ClusterTime, deadline: ClusterTime) {
+    fn remember_longer(&mut self, key: &(RequestId, Caller), until: ClusterTime, deadline: ClusterTime) {
         self.derived.due.remove(&(until, Due::RequestForgotten(key.0, key.1.clone())));
         self.derived.due.insert((deadline, Due::RequestForgotten(key.0, key.1.clone())));
         if let Some(recorded) = self.requests.get_mut(key) {
@@ -67,14 +79,14 @@ impl State {
     }
 
     /// Forgets an id whose deadline has passed.
-    pub(super) fn forget(&mut self, id: RequestId, person: PersonId) {
-        if let Some(count) = self.derived.requests_of.get_mut(&person) {
+    pub(super) fn forget(&mut self, id: RequestId, caller: Caller) {
+        if let Some(count) = self.derived.requests_of.get_mut(&caller) {
             *count -= 1;
             if *count == 0 {
-                self.derived.requests_of.remove(&person);
+                self.derived.requests_of.remove(&caller);
             }
         }
-        if self.requests.remove(&(id, person)).is_some() {
+        if self.requests.remove(&(id, caller)).is_some() {
             self.derived.remembered -= 1;
         }
     }

@@ -105,7 +105,7 @@ impl Context {
             nodes: state.nodes().values().map(|record| self.node(published, record)).collect(),
             you: match caller {
                 Caller::Person(person) => person.to_string(),
-                Caller::Node(_) => String::new(),
+                Caller::Node(_) | Caller::Edge(_) => String::new(),
             },
         })
     }

@@ -191,7 +191,7 @@ impl Person {
         let cluster = self.cluster().await;
         let mut request = Request {
             id: random_id(),
-            caller: self.id(),
+            caller: self.id().into(),
             deadline: ClusterTime(cluster.cluster_time_ms).plus(Millis(60_000)),
             signature: None,
             command,
@@ -206,7 +206,7 @@ impl Person {
             cluster_id: ClusterId(cluster.cluster_id[..].try_into().unwrap()),
             incarnation: Incarnation(cluster.incarnation),
             request_id: request.id,
-            requester: &request.caller,
+            requester: request.caller.person().unwrap(),
             deadline: request.deadline,
             command: &request.command,
         };

@@ -1,7 +1,7 @@
 //! People: enrolment with a certificate, two signatures, and removal that revokes at once.
 
 use haltline_core::{
-    command::{Approve, Command, PersonAdd, PersonRemove, Request, Role, RoleBinding},
+    command::{Approve, Caller, Command, PersonAdd, PersonRemove, Request, Role, RoleBinding},
     ids::{ApprovalId, RequestId},
     time::ClusterTime,
 };
@@ -73,7 +73,7 @@ async fn the_second_person_ends_bootstrap_and_then_it_takes_two() {
     assert_eq!(command, add(&pending, Role::Viewer));
     let theirs = Request {
         id: RequestId(shown.request_id[..].try_into().unwrap()),
-        caller: shown.requester.parse().unwrap(),
+        caller: Caller::Person(shown.requester.parse().unwrap()),
         deadline: ClusterTime(shown.deadline_ms),
         signature: None,
         command,
@@ -81,7 +81,7 @@ async fn the_second_person_ends_bootstrap_and_then_it_takes_two() {
     let now = bob.cluster().await;
     let mut approve = Request {
         id: random_id(),
-        caller: bob.id(),
+        caller: bob.id().into(),
         deadline: theirs.deadline,
         signature: Some(bob.sign(&now, &theirs)),
         command: Command::Approve(Approve { approval: ApprovalId(waiting.approval) }),
@@ -138,7 +138,7 @@ async fn removal_closes_the_connection_and_the_door() {
     let shown = approvals.get_approval(get).await.unwrap().into_inner();
     let theirs = Request {
         id: RequestId(shown.request_id[..].try_into().unwrap()),
-        caller: ada.id(),
+        caller: ada.id().into(),
         deadline: ClusterTime(shown.deadline_ms),
         signature: None,
         command: add(&cyd, Role::Approver),

@@ -36,7 +36,7 @@ impl Pipe {
 }
 
 async fn unsigned(person: &Person, template: &Request, command: haltline_core::command::Command) -> Request {
-    Request { id: random_id(), caller: person.id(), signature: None, command, ..template.clone() }
+    Request { id: random_id(), caller: person.id().into(), signature: None, command, ..template.clone() }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -133,7 +133,7 @@ impl Person {
     pub fn request_at(&self, cluster: &v1::Cluster, command: Command) -> Request {
         let mut request = Request {
             id: random_id(),
-            caller: self.id().clone(),
+            caller: self.id().clone().into(),
             deadline: ClusterTime(cluster.cluster_time_ms).plus(LIFETIME),
             signature: None,
             command,
@@ -150,7 +150,7 @@ impl Person {
             cluster_id: ClusterId(id),
             incarnation: Incarnation(cluster.incarnation),
             request_id: request.id,
-            requester: &request.caller,
+            requester: request.caller.person().expect("only people sign commands"),
             deadline: request.deadline,
             command: &request.command,
         };

@@ -9,7 +9,7 @@ use haltline_core::{
     state::records::{PendingApproval, Signer},
 };
 
-use super::{Answer, Done, Model, Told, people::APPROVERS};
+use super::{Answer, Done, Model, Told, asker, people::APPROVERS};
 use crate::property::world::statement_bytes;
 
 /// Roles that may change the registry.
@@ -30,7 +30,7 @@ impl Model {
         }
         let mut key = None;
         if let Some(signature) = &request.signature {
-            key = Some(self.key_behind(&request.caller, signature, request).ok_or("BAD_SIGNATURE")?);
+            key = Some(self.key_behind(asker(request), signature, request).ok_or("BAD_SIGNATURE")?);
         }
         let Some(needed) = self.people_needed(&request.command) else { return self.perform(request) };
         // Nobody is asked to agree to what can't be done.
@@ -46,7 +46,7 @@ impl Model {
         }
         self.approvals_ever += 1;
         let approval = ApprovalId(self.approvals_ever);
-        let signers = vec![Signer { person: request.caller.clone(), key, signed: self.now.index }];
+        let signers = vec![Signer { person: asker(request).clone(), key, signed: self.now.index }];
         let waiting = PendingApproval { request: request.clone(), needed, signers, created: self.now };
         self.approvals.insert(approval, waiting);
         Ok(Told::Done(Outcome::Pending(Pending { approval, needed, signed: 1, deadline: request.deadline })))
@@ -69,9 +69,9 @@ impl Model {
             Command::Revoke(_) => &STOPPERS,
             Command::Kill(_) | Command::Approve(_) | Command::Withdraw(_) => return true,
         };
-        let here = self.places(request).iter().all(|place| self.may(&request.caller, roles, place.as_ref()));
+        let here = self.places(request).iter().all(|place| self.may(asker(request), roles, place.as_ref()));
         let out = self.stops_left(&request.command);
-        here && out.iter().all(|stop| self.may(&request.caller, &RESUMERS, stop.reach.as_ref()))
+        here && out.iter().all(|stop| self.may(asker(request), &RESUMERS, stop.reach.as_ref()))
     }
 
     fn may_agree(&self, person: &PersonId, request: &Request) -> bool {
@@ -92,7 +92,7 @@ impl Model {
     }
 
     pub(super) fn approve(&mut self, request: &Request, approval: ApprovalId) -> Answer {
-        let person = &request.caller;
+        let person = asker(request);
         let Some(waiting) = self.approvals.get(&approval).cloned() else { return Err("UNKNOWN_APPROVAL") };
         let asked = &waiting.request;
         if !self.may_agree(person, asked) {
@@ -114,7 +114,7 @@ impl Model {
         }
         self.approvals.remove(&approval);
         // Somebody who has left may ask for nothing any more, whatever they signed before.
-        let answer = match self.people.contains_key(&asked.caller) {
+        let answer = match self.people.contains_key(asker(asked)) {
             false => Err("UNKNOWN_PERSON"),
             true if !self.may_ask(asked) => Err("PERMISSION_DENIED"),
             true => self.perform(asked),
@@ -131,7 +131,7 @@ impl Model {
     /// Whether a signature counts by now: same key, still a role, and no kill behind it that the person couldn't know.
     fn counts(&self, signer: &Signer, asked: &Request) -> bool {
         let Some(person) = self.people.get(&signer.person) else { return false };
-        let has_role = if signer.person == asked.caller {
+        let has_role = if signer.person == *asker(asked) {
             self.may_ask(asked)
         } else {
             self.may_agree(&signer.person, asked)
@@ -142,7 +142,7 @@ impl Model {
 
     pub(super) fn withdraw(&mut self, caller: &PersonId, approval: ApprovalId) -> Done {
         let Some(waiting) = self.approvals.get(&approval) else { return Err("UNKNOWN_APPROVAL") };
-        let is_own = waiting.request.caller == *caller;
+        let is_own = asker(&waiting.request) == caller;
         let places = self.places(&waiting.request);
         if !is_own && !places.iter().all(|place| self.may(caller, &APPROVERS, place.as_ref())) {
             return Err("PERMISSION_DENIED");

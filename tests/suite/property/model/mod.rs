@@ -12,7 +12,7 @@ mod widening;
 use std::collections::BTreeMap;
 
 use haltline_core::{
-    command::{Batch, ClusterPolicy, Command, NodeRecord, Request, RevocationTarget},
+    command::{Batch, Caller, ClusterPolicy, Command, NodeRecord, Request, RevocationTarget},
     ids::{ApprovalId, KillId, LogIndex, PersonId, RequestId},
     limits::{APPROVAL_LIFETIME_MAX, COMMAND_BYTES_MAX, REQUEST_LIFETIME_MAX},
     path::{AgentPath, FleetPath},
@@ -39,7 +39,7 @@ pub(crate) enum Told {
 /// An answer that is remembered.
 #[derive(Debug, Clone)]
 pub(crate) struct Answered {
-    pub(crate) caller: PersonId,
+    pub(crate) caller: Caller,
     pub(crate) id: RequestId,
     pub(crate) command: Command,
     pub(crate) answer: Answer,
@@ -135,8 +135,11 @@ impl Model {
             return before.answer.clone();
         }
         deadline_is_fine?;
-        if !self.people.contains_key(&request.caller) {
-            return Err("UNKNOWN_PERSON");
+        match &request.caller {
+            Caller::Person(person) if !self.people.contains_key(person) => return Err("UNKNOWN_PERSON"),
+            Caller::Node(node) if !self.nodes.iter().any(|known| known.id == *node) => return Err("UNKNOWN_NODE"),
+            Caller::Edge(_) => return Err("UNKNOWN_EDGE"),
+            Caller::Person(_) | Caller::Node(_) => {}
         }
         let answer = self.judge(request);
         self.answered.push(Answered {
@@ -161,7 +164,7 @@ impl Model {
 
     /// Carries a command out. A refusal leaves everything as it was.
     fn perform(&mut self, request: &Request) -> Answer {
-        let caller = &request.caller;
+        let caller = asker(request);
         let done = match &request.command {
             Command::FleetCreate(command) => self.create_fleet(command),
             Command::FleetUpdate(command) => self.update_fleet(command),
@@ -181,6 +184,11 @@ impl Model {
         };
         done.map(Told::Done)
     }
+}
+
+/// The person who asks, where it has been seen to be one.
+pub(crate) fn asker(request: &Request) -> &PersonId {
+    request.caller.person().unwrap()
 }
 
 /// Whether a path is another or lies below it, segment by segment.
