@@ -107,7 +107,8 @@ fn signature(model: &Model, signing: Signing, request: &Request, dice: &mut Dice
         }
         _ => request.clone(),
     };
-    let own = model.people.get(request.caller.person()?).and_then(|person| secret_of(&person.signing_key));
+    let asker = request.caller.person().and_then(|person| model.people.get(person));
+    let own = asker.and_then(|person| secret_of(&person.signing_key));
     let mut key = own.unwrap_or_else(|| secret(0));
     let mut cluster = CLUSTER;
     match signing {
