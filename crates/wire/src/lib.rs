@@ -5,6 +5,7 @@
 
 pub mod convert;
 pub mod refusal;
+pub mod token_names;
 
 /// The public API, `haltline.v1`.
 #[allow(missing_docs, clippy::all, unreachable_pub, unused_qualifications, clippy::needless_pass_by_value)]
