@@ -86,13 +86,13 @@ fn command(home: &Path) -> Command {
     command
 }
 
-/// The first of three ports in a row that nobody listens on.
+/// The first of five ports in a row that nobody listens on.
 fn free_port() -> u16 {
     let free = |port: u16| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
     let seed =
         std::process::id() as u16 ^ std::thread::current().name().map_or(0, |name| name.len() as u16 * 97);
     (0..2_000u16)
-        .map(|offset| 12_000 + (seed.wrapping_mul(31).wrapping_add(offset * 3)) % 8_000)
-        .find(|port| (*port..port + 3).all(free))
-        .expect("three free ports in a row")
+        .map(|offset| 12_000 + (seed.wrapping_mul(31).wrapping_add(offset * 5)) % 8_000)
+        .find(|port| (*port..port + 5).all(free))
+        .expect("five free ports in a row")
 }
