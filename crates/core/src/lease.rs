@@ -146,7 +146,9 @@ pub enum LeaseError {
         nonce: Nonce,
     },
     /// An answer to nothing that this process asked lately, or a second answer.
-    #[error("no probe of this process waits for the nonce {nonce}: never sent, answered already, or too long ago")]
+    #[error(
+        "no probe of this process waits for the nonce {nonce}: never sent, answered already, or too long ago"
+    )]
     UnknownNonce {
         /// The nonce.
         nonce: Nonce,

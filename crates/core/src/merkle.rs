@@ -37,7 +37,9 @@ pub enum MerkleError {
     #[error("a tree needs at least one leaf")]
     Empty,
     /// More leaves than one answer may serve.
-    #[error("{got} leaves in one tree; at most {MERKLE_LEAVES_MAX} are allowed, so answer in several batches")]
+    #[error(
+        "{got} leaves in one tree; at most {MERKLE_LEAVES_MAX} are allowed, so answer in several batches"
+    )]
     TooManyLeaves {
         /// How many came.
         got: usize,
