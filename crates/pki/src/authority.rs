@@ -3,7 +3,9 @@
 //! A certificate proves that its key belongs to a name of this cluster. Whether that key still has a say is for the
 //! replicated registry to tell (design 04: an unregistered key is nobody, and removal revokes at once).
 
-use haltline_core::ids::KeyHash;
+use std::fmt;
+
+use haltline_core::ids::{EdgeName, KeyHash};
 
 use crate::subject::Subject;
 
@@ -39,5 +41,37 @@ pub struct CertificateAlone;
 impl Authority for CertificateAlone {
     fn admit(&self, _: &Subject, _: &KeyHash) -> Result<(), Refusal> {
         Ok(())
+    }
+}
+
+/// Admits enforcers alone, by a lookup of the key that is registered under a name: what a hub's edge port asks, on a node
+/// its state, on a relay its view. A relay is an enforcer like any other here: that it is one stands in the log.
+pub struct RegisteredEdges<F>(F);
+
+impl<F> RegisteredEdges<F>
+where
+    F: Fn(&EdgeName) -> Result<KeyHash, Refusal> + Send + Sync + 'static,
+{
+    /// With a lookup that answers [`Refusal::Unregistered`] or [`Refusal::NotReady`] where there is no key. It must not
+    /// block.
+    #[must_use]
+    pub const fn new(lookup: F) -> Self {
+        Self(lookup)
+    }
+}
+
+impl<F> Authority for RegisteredEdges<F>
+where
+    F: Fn(&EdgeName) -> Result<KeyHash, Refusal> + Send + Sync + 'static,
+{
+    fn admit(&self, subject: &Subject, key_hash: &KeyHash) -> Result<(), Refusal> {
+        let Subject::Edge(name) = subject else { return Err(Refusal::Unregistered) };
+        if (self.0)(name)? == *key_hash { Ok(()) } else { Err(Refusal::OtherKey) }
+    }
+}
+
+impl<F> fmt::Debug for RegisteredEdges<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("RegisteredEdges")
     }
 }

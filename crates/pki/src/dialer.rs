@@ -20,12 +20,8 @@ use tokio_rustls::TlsConnector;
 use tonic::transport::{Channel, Uri};
 
 use crate::{
-    connection::ClientConnection,
-    endpoint::Endpoint,
-    failure::TlsFailure,
-    tcp,
-    tls_config::ClientTls,
-    verify::{Expected, Verdict},
+    connection::ClientConnection, endpoint::Endpoint, failure::TlsFailure, tcp, tls_config::ClientTls,
+    verify::Verdict,
 };
 
 /// Opens connections in one name. Cheap to clone; all clones and all channels follow a [`Dialer::rotate`].
@@ -131,10 +127,9 @@ async fn dial(tls: ClientTls, endpoint: &Endpoint) -> Result<ClientConnection, T
         TcpStream::connect(endpoint.socket_target()).await.map_err(|error| unreachable(error.to_string()))?;
     tcp::tune(&tcp).map_err(|error| unreachable(error.to_string()))?;
 
-    let expected = endpoint.node().map_or(Expected::Host, Expected::Node);
     let verdict = Verdict::default();
     let config = tls
-        .config_for(expected, verdict.clone())
+        .config_for(endpoint.expected(), verdict.clone())
         .map_err(|error| TlsFailure::Broken { reason: error.to_string() })?;
     let mut stream = TlsConnector::from(config)
         .connect(name, tcp)

@@ -2,18 +2,28 @@
 
 use std::{fmt, net::IpAddr, str::FromStr};
 
-use haltline_core::ids::NodeId;
+use haltline_core::ids::{EdgeName, NodeId};
 use rustls::pki_types::ServerName;
 use serde::{Deserialize, Serialize};
 
-use crate::error::PkiError;
+use crate::{error::PkiError, verify::Expected};
 
 /// Host, port and, where it matters, the node that must answer. Written `host:port` or `[ipv6]:port`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Endpoint {
     host: Host,
     port: u16,
-    node: Option<NodeId>,
+    meant: Meant,
+}
+
+/// Who must answer at an endpoint.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+enum Meant {
+    /// Any node whose certificate holds the host.
+    #[default]
+    Host,
+    Node(NodeId),
+    Relay(EdgeName),
 }
 
 /// A DNS name, or an address.
@@ -27,13 +37,39 @@ impl Endpoint {
     /// The same place, where this node must answer: its SPIFFE ID is checked, and its host names aren't.
     #[must_use]
     pub fn expecting(self, node: NodeId) -> Self {
-        Self { node: Some(node), ..self }
+        Self { meant: Meant::Node(node), ..self }
     }
 
-    /// The node that must answer; without one, any node whose certificate holds the host.
+    /// The same place, where this relay must answer: its SPIFFE ID is checked. Relays are known by name alone.
+    #[must_use]
+    pub fn expecting_relay(self, relay: EdgeName) -> Self {
+        Self { meant: Meant::Relay(relay), ..self }
+    }
+
+    /// The node that must answer; without one (and without a relay), any node whose certificate holds the host.
     #[must_use]
     pub const fn node(&self) -> Option<NodeId> {
-        self.node
+        match self.meant {
+            Meant::Node(node) => Some(node),
+            Meant::Host | Meant::Relay(_) => None,
+        }
+    }
+
+    /// The relay that must answer.
+    #[must_use]
+    pub const fn relay(&self) -> Option<&EdgeName> {
+        match &self.meant {
+            Meant::Relay(relay) => Some(relay),
+            Meant::Host | Meant::Node(_) => None,
+        }
+    }
+
+    pub(crate) fn expected(&self) -> Expected {
+        match &self.meant {
+            Meant::Host => Expected::Host,
+            Meant::Node(node) => Expected::Node(*node),
+            Meant::Relay(relay) => Expected::Relay(relay.clone()),
+        }
     }
 
     /// Host and port for opening a connection.
@@ -85,28 +121,31 @@ impl FromStr for Endpoint {
                 _ => return Err(bad()),
             },
         };
-        Ok(Self { host, port, node: None })
+        Ok(Self { host, port, meant: Meant::Host })
     }
 }
 
 impl From<std::net::SocketAddr> for Endpoint {
     fn from(address: std::net::SocketAddr) -> Self {
-        Self { host: Host::Address(address.ip()), port: address.port(), node: None }
+        Self { host: Host::Address(address.ip()), port: address.port(), meant: Meant::Host }
     }
 }
 
-/// In files: `{"address": "host:port", "node": 1}`, the node being optional.
+/// In files: `{"address": "host:port"}`, with a `"node": 1` or `"relay": "name"` where one is meant.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct EndpointFile {
     address: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     node: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    relay: Option<EdgeName>,
 }
 
 impl Serialize for Endpoint {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        EndpointFile { address: self.to_string(), node: self.node.map(|node| node.0) }.serialize(serializer)
+        let (node, relay) = (self.node().map(|node| node.0), self.relay().cloned());
+        EndpointFile { address: self.to_string(), node, relay }.serialize(serializer)
     }
 }
 
@@ -114,7 +153,13 @@ impl<'de> Deserialize<'de> for Endpoint {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let file = EndpointFile::deserialize(deserializer)?;
         let endpoint: Self = file.address.parse().map_err(serde::de::Error::custom)?;
-        Ok(Self { node: file.node.map(NodeId), ..endpoint })
+        let meant = match (file.node, file.relay) {
+            (None, None) => Meant::Host,
+            (Some(node), None) => Meant::Node(NodeId(node)),
+            (None, Some(relay)) => Meant::Relay(relay),
+            (Some(_), Some(_)) => return Err(serde::de::Error::custom("`node` or `relay`, not both")),
+        };
+        Ok(Self { meant, ..endpoint })
     }
 }
 
@@ -128,7 +173,8 @@ mod tests {
         for text in ["localhost:7001", "10.0.0.1:1", "[::1]:65535", "node-1.example.com:443"] {
             let endpoint: Endpoint = text.parse().unwrap();
             assert_eq!(endpoint.to_string(), text);
-            for endpoint in [endpoint.clone(), endpoint.expecting(NodeId(3))] {
+            let relay = endpoint.clone().expecting_relay("relay-1".parse().unwrap());
+            for endpoint in [endpoint.clone(), endpoint.expecting(NodeId(3)), relay] {
                 let json = serde_json::to_string(&endpoint).unwrap();
                 assert_eq!(serde_json::from_str::<Endpoint>(&json).unwrap(), endpoint);
             }

@@ -7,7 +7,10 @@ use std::{
 
 use haltline_core::ids::ClusterId;
 
-use crate::subject::{Role, Subject};
+use crate::{
+    failure::TlsFailure,
+    subject::{Role, Subject},
+};
 
 /// Why an identity couldn't be made, issued, saved or loaded. [`PkiError::code`] is stable.
 #[derive(Debug, thiserror::Error)]
@@ -115,6 +118,9 @@ pub enum PkiError {
         /// Which proof failed.
         reason: &'static str,
     },
+    /// A certificate that was just issued and doesn't hold.
+    #[error("the certificate that was issued doesn't hold: {0}")]
+    Issued(TlsFailure),
     /// The library that makes certificates failed.
     #[error("can't {action}: {reason}")]
     Crypto {
@@ -143,6 +149,7 @@ impl PkiError {
             Self::TooMany { .. } => "pki_too_many",
             Self::Duplicate(_) => "pki_duplicate_node",
             Self::Request { .. } => "pki_request_refused",
+            Self::Issued(_) => "pki_issued_invalid",
             Self::Crypto { .. } => "pki_crypto",
         }
     }

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use haltline_core::ids::{ClusterId, KeyHash, NodeId};
+use haltline_core::ids::{ClusterId, EdgeName, KeyHash, NodeId};
 use rustls::{AlertDescription, CertificateError};
 
 use crate::{
@@ -89,6 +89,14 @@ pub enum TlsFailure {
         expected: NodeId,
         /// The node that answered.
         got: NodeId,
+    },
+    /// Another relay answered.
+    #[error("expected relay {expected}, but {got} answered; the addresses of relays may be swapped")]
+    PeerWrongRelay {
+        /// The relay that was meant.
+        expected: EdgeName,
+        /// The enforcer that answered.
+        got: EdgeName,
     },
     /// The node's certificate doesn't hold the host that was called.
     #[error("node {node} answered at {expected}, but its certificate is for {}; call one of these, or issue it for this host", .presented.join(", "))]
@@ -226,6 +234,7 @@ impl TlsFailure {
             Self::PeerUntrusted { .. } => "tls_peer_untrusted",
             Self::PeerWrongRole { .. } => "tls_peer_wrong_role",
             Self::PeerWrongNode { .. } => "tls_peer_wrong_node",
+            Self::PeerWrongRelay { .. } => "tls_peer_wrong_relay",
             Self::PeerWrongHost { .. } => "tls_peer_wrong_host",
             Self::PeerUnregistered { .. } => "tls_peer_unregistered",
             Self::PeerWithoutKey { .. } => "tls_peer_without_key",
@@ -365,7 +374,9 @@ impl TlsFailure {
             }
             Self::PeerForeign { .. } | Self::PeerUntrusted { .. } => CertificateError::UnknownIssuer,
             Self::PeerWrongRole { .. } => CertificateError::InvalidPurpose,
-            Self::PeerWrongNode { .. } | Self::PeerWrongHost { .. } => CertificateError::NotValidForName,
+            Self::PeerWrongNode { .. } | Self::PeerWrongRelay { .. } | Self::PeerWrongHost { .. } => {
+                CertificateError::NotValidForName
+            }
             // The alert certificate_unknown, which nothing else here is answered with.
             Self::PeerUnregistered { reason: Refusal::NotReady, .. } => {
                 CertificateError::Other(rustls::OtherError(Arc::new(self.clone())))

@@ -64,6 +64,8 @@ mod certificate;
 mod cluster;
 mod connection;
 mod dialer;
+mod edge_identity;
+mod edge_request;
 mod endpoint;
 mod error;
 mod failure;
@@ -86,6 +88,8 @@ mod unix_time;
 mod verify;
 
 #[cfg(test)]
+mod edge_test;
+#[cfg(test)]
 mod files_test;
 #[cfg(test)]
 mod handshake_test;
@@ -97,11 +101,13 @@ mod secrets_test;
 mod test_cluster;
 
 pub use acceptor::{Incoming, Listening, PortLimits, listen};
-pub use authority::{Authority, CertificateAlone, Refusal};
+pub use authority::{Authority, CertificateAlone, Refusal, RegisteredEdges};
 pub use certificate::{LeafCertificate, spki_hash, spki_hash_of_cert};
 pub use cluster::{ClusterPki, NewNode};
 pub use connection::{ClientConnection, PeerIdentity, TlsConnection};
 pub use dialer::Dialer;
+pub use edge_identity::{EdgeIdentity, KnownHub};
+pub use edge_request::{EdgeRequest, PendingEdge};
 pub use endpoint::Endpoint;
 pub use error::PkiError;
 pub use failure::TlsFailure;

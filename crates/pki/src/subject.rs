@@ -3,12 +3,10 @@
 //! A leaf names its subject in exactly one URI: `spiffe://<cluster id>/<role>/<name>`. An intermediate names its role as
 //! `spiffe://<cluster id>/ca/<role>`, signed by the root, so a node's intermediate can't vouch for a person.
 
-use std::{fmt, str::FromStr, sync::Arc};
+use std::{fmt, str::FromStr};
 
-use haltline_core::{
-    ids::{ClusterId, NodeId, PersonId},
-    limits::PATH_SEGMENT_BYTES_MAX,
-};
+pub use haltline_core::ids::EdgeName;
+use haltline_core::ids::{ClusterId, NodeId, PersonId};
 
 /// What the holder of a certificate is. Each role has its own intermediate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -49,6 +47,8 @@ pub struct Roles(&'static [Role]);
 impl Roles {
     /// Nodes alone: the Raft port.
     pub const NODES: Self = Self(&[Role::Node]);
+    /// Enforcers alone, edges and relays: the edge port.
+    pub const EDGES: Self = Self(&[Role::Edge]);
     /// Nodes, edges and people: the API port.
     pub const EVERYONE: Self = Self(&Role::ALL);
 
@@ -70,32 +70,6 @@ impl fmt::Display for Roles {
             write!(f, "{separator}{role}")?;
         }
         Ok(())
-    }
-}
-
-/// An edge's name: 1 to 63 of `a-z 0-9 . -`, beginning with a letter or digit.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct EdgeName(Arc<str>);
-
-impl EdgeName {
-    /// The name as text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl FromStr for EdgeName {
-    type Err = SubjectError;
-
-    fn from_str(text: &str) -> Result<Self, SubjectError> {
-        let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b".-".contains(&byte);
-        let first_fits = text.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric());
-        if first_fits && text.len() <= PATH_SEGMENT_BYTES_MAX && text.bytes().all(allowed) {
-            Ok(Self(text.into()))
-        } else {
-            Err(SubjectError)
-        }
     }
 }
 
@@ -143,7 +117,7 @@ impl Subject {
                 // One spelling a node: "+1" and "01" parse as numbers, but are nobody.
                 if id.to_string() == name { Ok(Self::Node(NodeId(id))) } else { Err(SubjectError) }
             }
-            "edge" => name.parse().map(Self::Edge),
+            "edge" => name.parse().map(Self::Edge).map_err(|_| SubjectError),
             "person" => name.parse().map(Self::Person).map_err(|_| SubjectError),
             _ => Err(SubjectError),
         }

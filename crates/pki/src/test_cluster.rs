@@ -21,9 +21,10 @@ use tonic::{
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
 use crate::{
-    Authority, CertificateAlone, ClientTls, ClusterPki, Dialer, Endpoint, Listening, NewNode, NodeIdentity,
-    PeerIdentity, PersonIdentity, PortLimits, Refusal, RefusedBecause, Roles, ServerTls, Subject, TlsFailure,
-    TlsIdentity, TrustBundle, UnixSeconds, Validity, listen,
+    Authority, CertificateAlone, ClientTls, ClusterPki, Dialer, EdgeIdentity, EdgeRequest, Endpoint,
+    Listening, NewNode, NodeIdentity, PeerIdentity, PendingEdge, PersonIdentity, PortLimits, Refusal,
+    RefusedBecause, Roles, ServerTls, Subject, TlsFailure, TlsIdentity, TrustBundle, UnixSeconds, Validity,
+    listen,
 };
 
 /// A registry whose content a test decides.
@@ -70,6 +71,15 @@ pub(crate) fn cluster(validity: Validity) -> ClusterPki {
 
 pub(crate) fn person(cluster: &ClusterPki, validity: Validity) -> PersonIdentity {
     cluster.create_person(&ada(), Vec::new(), validity).unwrap()
+}
+
+/// An enforcer that was issued a certificate; registering it is the test's business.
+pub(crate) fn edge(cluster: &ClusterPki, name: &str, validity: Validity) -> EdgeIdentity {
+    let pending = PendingEdge::create().unwrap();
+    let name = name.parse().unwrap();
+    let request = EdgeRequest::parse(pending.request()).unwrap();
+    let chain = cluster.issuers().issue_edge(&name, &request, validity).unwrap();
+    pending.complete(&name, &chain, cluster.bundle().clone(), Vec::new()).unwrap()
 }
 
 /// A gRPC server with one verified port; it remembers who called.

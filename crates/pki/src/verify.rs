@@ -9,7 +9,10 @@ use std::{
     sync::{Arc, LazyLock, OnceLock},
 };
 
-use haltline_core::{ids::ClusterId, limits::CERTIFICATE_CHAIN_MAX};
+use haltline_core::{
+    ids::{ClusterId, EdgeName, NodeId},
+    limits::CERTIFICATE_CHAIN_MAX,
+};
 use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, Error, PeerIncompatible, RootCertStore,
     SignatureScheme,
@@ -26,7 +29,7 @@ use rustls::{
 };
 
 use crate::{
-    authority::Authority,
+    authority::{Authority, CertificateAlone},
     certificate::{self, LeafCertificate},
     error::PkiError,
     failure::TlsFailure,
@@ -86,6 +89,7 @@ impl ChainVerifier {
 
     fn check(
         &self,
+        accepted: Roles,
         end_entity: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
@@ -104,8 +108,8 @@ impl ChainVerifier {
             return Err(TlsFailure::PeerForeign { expected: self.cluster, got: leaf.cluster });
         }
         let role = leaf.subject.role();
-        if !self.accepted.contains(role) {
-            return Err(TlsFailure::PeerWrongRole { accepted: self.accepted, got: leaf.subject });
+        if !accepted.contains(role) {
+            return Err(TlsFailure::PeerWrongRole { accepted, got: leaf.subject });
         }
         let issuers: Vec<_> = intermediates
             .iter()
@@ -145,6 +149,19 @@ impl fmt::Debug for ChainVerifier {
             .field("accepted", &self.accepted)
             .finish_non_exhaustive()
     }
+}
+
+/// Whether a chain that was issued to us holds now, as the one who will be shown it asks.
+pub(crate) fn check_issued(
+    bundle: &TrustBundle,
+    chain: &[CertificateDer<'_>],
+    accepted: Roles,
+) -> Result<(), TlsFailure> {
+    let broken = |reason: String| TlsFailure::PeerMalformed { reason };
+    let verifier = ChainVerifier::new(bundle, accepted, Arc::new(CertificateAlone))
+        .map_err(|error| broken(error.to_string()))?;
+    let (leaf, intermediates) = chain.split_first().ok_or_else(|| broken("an empty chain".into()))?;
+    verifier.check(accepted, leaf, intermediates, UnixTime::now(), Usage::Client).map(|_| ())
 }
 
 fn chain_failure(error: &Error, leaf: &LeafCertificate, now: UnixTime) -> TlsFailure {
@@ -246,7 +263,7 @@ impl ClientCertVerifier for ClientVerifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        let verdict = self.chain.check(end_entity, intermediates, now, Usage::Client);
+        let verdict = self.chain.check(self.chain.accepted, end_entity, intermediates, now, Usage::Client);
         self.verdict.judge_certificate(verdict).map(|()| ClientCertVerified::assertion())
     }
 
@@ -274,12 +291,23 @@ impl ClientCertVerifier for ClientVerifier {
 }
 
 /// Which server must answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Expected {
     /// This node, wherever it is.
-    Node(haltline_core::ids::NodeId),
+    Node(NodeId),
+    /// This relay, wherever it is.
+    Relay(EdgeName),
     /// Any node whose certificate holds the host that was called.
     Host,
+}
+
+impl Expected {
+    const fn roles(&self) -> Roles {
+        match self {
+            Self::Node(_) | Self::Host => Roles::NODES,
+            Self::Relay(_) => Roles::EDGES,
+        }
+    }
 }
 
 /// Checks the server of one connection.
@@ -297,19 +325,25 @@ impl ServerVerifier {
         end_entity: &CertificateDer<'_>,
         host: &ServerName<'_>,
     ) -> Result<(), TlsFailure> {
-        let Subject::Node(got) = leaf.subject else {
-            return Err(TlsFailure::PeerWrongRole { accepted: Roles::NODES, got: leaf.subject.clone() });
-        };
-        match self.expected {
-            Expected::Node(expected) if expected == got => Ok(()),
-            Expected::Node(expected) => Err(TlsFailure::PeerWrongNode { expected, got }),
-            Expected::Host => ParsedCertificate::try_from(end_entity)
+        match (&self.expected, &leaf.subject) {
+            (Expected::Node(expected), Subject::Node(got)) if expected == got => Ok(()),
+            (Expected::Node(expected), Subject::Node(got)) => {
+                Err(TlsFailure::PeerWrongNode { expected: *expected, got: *got })
+            }
+            (Expected::Relay(expected), Subject::Edge(got)) if expected == got => Ok(()),
+            (Expected::Relay(expected), Subject::Edge(got)) => {
+                Err(TlsFailure::PeerWrongRelay { expected: expected.clone(), got: got.clone() })
+            }
+            (Expected::Host, Subject::Node(got)) => ParsedCertificate::try_from(end_entity)
                 .and_then(|certificate| verify_server_name(&certificate, host))
                 .map_err(|_| TlsFailure::PeerWrongHost {
                     expected: host.to_str().into_owned(),
-                    node: got,
+                    node: *got,
                     presented: certificate::hosts(end_entity),
                 }),
+            (expected, got) => {
+                Err(TlsFailure::PeerWrongRole { accepted: expected.roles(), got: got.clone() })
+            }
         }
     }
 }
@@ -323,10 +357,12 @@ impl ServerCertVerifier for ServerVerifier {
         _: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let verdict = self.chain.check(end_entity, intermediates, now, Usage::Server).and_then(|leaf| {
-            self.check_name(&leaf, end_entity, host)?;
-            Ok(leaf)
-        });
+        let accepted = self.expected.roles();
+        let verdict =
+            self.chain.check(accepted, end_entity, intermediates, now, Usage::Server).and_then(|leaf| {
+                self.check_name(&leaf, end_entity, host)?;
+                Ok(leaf)
+            });
         self.verdict.judge_certificate(verdict).map(|()| ServerCertVerified::assertion())
     }
 
