@@ -14,6 +14,7 @@
 pub mod attest;
 mod caller;
 pub mod command;
+pub mod enforcement;
 pub mod event;
 mod executed;
 pub mod ids;
@@ -34,6 +35,7 @@ pub mod state;
 pub mod text;
 mod text_encoding;
 pub mod time;
+pub mod tracker;
 pub mod view;
 pub mod widens;
 
