@@ -8,6 +8,7 @@
 mod command;
 mod command_message;
 mod outcome;
+mod receipt;
 mod resource;
 mod value;
 
@@ -19,7 +20,9 @@ pub use resource::{
 };
 pub use value::{effective_limits, pattern, person_name};
 
-use haltline_core::{ids::IdError, path::PathError, selector::SelectorError, text::TextError};
+use haltline_core::{
+    ids::IdError, path::PathError, receipt::ReceiptError, selector::SelectorError, text::TextError,
+};
 
 /// A field that isn't what it should be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -64,6 +67,12 @@ pub enum Why {
         /// Why not.
         because: &'static str,
     },
+    /// A field that says something else than one that counts more.
+    #[error("says something else than {than}")]
+    Differs {
+        /// The field that counts.
+        than: &'static str,
+    },
     /// A path out of form.
     #[error(transparent)]
     Path(#[from] PathError),
@@ -76,6 +85,9 @@ pub enum Why {
     /// A name out of form.
     #[error(transparent)]
     Id(#[from] IdError),
+    /// A receipt that is none.
+    #[error(transparent)]
+    Receipt(#[from] ReceiptError),
 }
 
 impl ConvertError {

@@ -181,6 +181,7 @@ const fn code_of(rejection: &Rejection) -> Code {
         Rejection::NotFounded => Code::Unavailable,
         Rejection::UnknownPerson { .. } => Code::Unauthenticated,
         Rejection::PermissionDenied { .. }
+        | Rejection::CallerNotAllowed { .. }
         | Rejection::SelectorNeedsFleet { .. }
         | Rejection::SignatureRequired { .. }
         | Rejection::BadSignature { .. } => Code::PermissionDenied,
@@ -197,6 +198,8 @@ const fn code_of(rejection: &Rejection) -> Code {
         | Rejection::UnknownAgent { .. }
         | Rejection::NothingMatches { .. }
         | Rejection::NoSuchPerson { .. }
+        | Rejection::UnknownNode { .. }
+        | Rejection::UnknownEdge { .. }
         | Rejection::UnknownKill { .. }
         | Rejection::UnknownApproval { .. } => Code::NotFound,
         Rejection::RequestIdReused

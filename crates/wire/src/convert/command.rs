@@ -29,7 +29,7 @@ pub fn request(caller: &PersonId, message: Message) -> Result<Request, ConvertEr
     };
     Ok(Request {
         id: id(&meta.request_id, "meta.request_id")?,
-        caller: caller.clone(),
+        caller: caller.clone().into(),
         deadline: ClusterTime(meta.deadline_ms),
         signature,
         command,

@@ -3,9 +3,9 @@
 
 use haltline_core::{
     command::{
-        AgentDelete, AgentRegister, AgentUpdate, Approve, ClusterPolicy, Command, FleetCreate, FleetDelete,
-        FleetUpdate, KillCommand, KillMode, PersonAdd, PersonRemove, PersonUpdate, Request, Resume,
-        RevocationTarget, Revoke, Role, RoleBinding, Signature, Withdraw,
+        AgentDelete, AgentRegister, AgentUpdate, Approve, Caller, ClusterPolicy, Command, FleetCreate,
+        FleetDelete, FleetUpdate, KillCommand, KillMode, PersonAdd, PersonRemove, PersonUpdate, Request,
+        Resume, RevocationTarget, Revoke, Role, RoleBinding, Signature, Withdraw,
     },
     ids::{
         ApprovalId, CredentialId, GrantId, InstanceId, KeyHash, KillId, PersonId, PublicKey, RequestId,
@@ -204,7 +204,7 @@ fn any_request() -> impl Strategy<Value = Request> {
     (any::<[u8; 16]>(), person(), any::<u64>(), signature, command).prop_map(
         |(id, caller, deadline, signature, command)| Request {
             id: RequestId(id),
-            caller,
+            caller: Caller::Person(caller),
             deadline: ClusterTime(deadline),
             signature: signature.map(|bytes| Signature(bytes.try_into().unwrap())),
             command,
@@ -218,7 +218,7 @@ proptest! {
         let bytes = command_request(7, &original).encode_to_vec();
         let message = v1::CommandRequest::decode(&bytes[..]).unwrap();
         prop_assert_eq!(message.sequence, 7);
-        let came = request(&original.caller, message.command.unwrap()).unwrap();
+        let came = request(original.caller.person().unwrap(), message.command.unwrap()).unwrap();
         prop_assert_eq!(came.command.digest(), original.command.digest());
         prop_assert_eq!(came, original);
     }
@@ -229,7 +229,7 @@ proptest! {
         let bytes = message.encode_to_vec();
         let came = v1::CommandRequest::decode(&bytes[..]).unwrap();
         prop_assert_eq!(came.encode_to_vec(), bytes);
-        let converted = request(&original.caller, came.command.unwrap()).unwrap();
+        let converted = request(original.caller.person().unwrap(), came.command.unwrap()).unwrap();
         prop_assert_eq!(command_request(0, &converted), message);
     }
 
