@@ -46,6 +46,11 @@ impl Endpoint {
         Self { meant: Meant::Relay(relay), ..self }
     }
 
+    /// The same place, whoever answers.
+    pub(crate) fn anyone(&self) -> Self {
+        Self { meant: Meant::Host, ..self.clone() }
+    }
+
     /// The node that must answer; without one (and without a relay), any node whose certificate holds the host.
     #[must_use]
     pub const fn node(&self) -> Option<NodeId> {
