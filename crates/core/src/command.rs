@@ -22,6 +22,7 @@ use crate::{
     },
     path::{AgentPath, FleetPath},
     policy::{Intent, Limits},
+    receipt::SignedReceipt,
     rejection::Rejection,
     selector::Selector,
     text::{Labels, Reason, Text},
@@ -52,6 +53,14 @@ impl Request {
     /// [`Rejection::CallerNotAllowed`] if it isn't a person.
     pub fn person(&self) -> Result<&PersonId, Rejection> {
         self.caller.person().ok_or_else(|| self.caller_not_allowed())
+    }
+
+    /// The node that asks.
+    pub(crate) fn node(&self) -> Result<NodeId, Rejection> {
+        match self.caller {
+            Caller::Node(node) => Ok(node),
+            Caller::Person(_) | Caller::Edge(_) => Err(self.caller_not_allowed()),
+        }
     }
 
     pub(crate) fn caller_not_allowed(&self) -> Rejection {
@@ -137,6 +146,24 @@ pub enum Command {
     Revoke(Revoke),
     /// Changes how many people resuming and widening need.
     PolicyUpdate(ClusterPolicy),
+    /// Makes a one-time token that admits one enforcer.
+    JoinTokenCreate(JoinTokenCreate),
+    /// Deletes a token that wasn't used.
+    JoinTokenDelete(JoinTokenDelete),
+    /// Admits an enforcer with its key, by a token. Asked by the node that the enforcer turned to.
+    EdgeEnrol(EdgeEnrol),
+    /// Changes where an enforcer enforces, and how far it is trusted.
+    EdgeUpdate(EdgeUpdate),
+    /// Removes an enforcer, and with it its key.
+    EdgeRemove(EdgeRemove),
+    /// Issues a credential to a running copy of an agent.
+    CredentialIssue(CredentialIssue),
+    /// Keeps the receipt of a kill. Asked by the node that signed it.
+    ReceiptRecord(Box<SignedReceipt>),
+    /// Proposes new keys that nodes sign statements with.
+    BundlePropose(BundlePropose),
+    /// Endorses proposed keys. Asked by the node that does.
+    BundleEndorse(BundleEndorse),
 }
 
 /// Founds the cluster: who is a node, and who the first person is.
@@ -408,6 +435,15 @@ impl Command {
             Self::Withdraw(_) => "withdraw",
             Self::Revoke(_) => "revoke",
             Self::PolicyUpdate(_) => "policy_update",
+            Self::JoinTokenCreate(_) => "join_token_create",
+            Self::JoinTokenDelete(_) => "join_token_delete",
+            Self::EdgeEnrol(_) => "edge_enrol",
+            Self::EdgeUpdate(_) => "edge_update",
+            Self::EdgeRemove(_) => "edge_remove",
+            Self::CredentialIssue(_) => "credential_issue",
+            Self::ReceiptRecord(_) => "receipt_record",
+            Self::BundlePropose(_) => "bundle_propose",
+            Self::BundleEndorse(_) => "bundle_endorse",
         }
     }
 
@@ -429,7 +465,14 @@ impl Command {
             | Self::Approve(_)
             | Self::Withdraw(_)
             | Self::Revoke(_)
-            | Self::PolicyUpdate(_) => false,
+            | Self::PolicyUpdate(_)
+            | Self::JoinTokenCreate(_)
+            | Self::JoinTokenDelete(_)
+            | Self::EdgeUpdate(_)
+            | Self::EdgeRemove(_)
+            | Self::CredentialIssue(_)
+            | Self::BundlePropose(_) => false,
+            Self::EdgeEnrol(_) | Self::ReceiptRecord(_) | Self::BundleEndorse(_) => true,
         }
     }
 

@@ -7,7 +7,8 @@
 use serde::{Deserialize, Deserializer};
 
 use crate::{
-    ids::{ApprovalId, KillId, PersonId, Version},
+    ids::{ApprovalId, EdgeName, JoinTokenId, KillId, PersonId, Version},
+    outcome::IssuedCredential,
     path::{AgentPath, FleetPath},
     rejection::{Killed, Outcome, Pending, Rejection},
     time::ClusterTime,
@@ -29,6 +30,14 @@ enum Inner {
     Withdrawn { approval: ApprovalId },
     Revoked { ends: ClusterTime },
     PolicyStored,
+    JoinTokenStored { token: JoinTokenId, expires: ClusterTime },
+    JoinTokenDeleted { token: JoinTokenId },
+    EdgeStored { edge: EdgeName, version: Version },
+    EdgeRemoved { edge: EdgeName },
+    CredentialIssued(Box<IssuedCredential>),
+    ReceiptRecorded { kill: KillId },
+    BundleProposed { version: Version, needed: u32 },
+    BundleEndorsed { version: Version, endorsed: u32, needed: u32, in_force: bool },
 }
 
 #[derive(Deserialize)]
@@ -50,6 +59,16 @@ impl From<Inner> for Outcome {
             Inner::Withdrawn { approval } => Self::Withdrawn { approval },
             Inner::Revoked { ends } => Self::Revoked { ends },
             Inner::PolicyStored => Self::PolicyStored,
+            Inner::JoinTokenStored { token, expires } => Self::JoinTokenStored { token, expires },
+            Inner::JoinTokenDeleted { token } => Self::JoinTokenDeleted { token },
+            Inner::EdgeStored { edge, version } => Self::EdgeStored { edge, version },
+            Inner::EdgeRemoved { edge } => Self::EdgeRemoved { edge },
+            Inner::CredentialIssued(issued) => Self::CredentialIssued(issued),
+            Inner::ReceiptRecorded { kill } => Self::ReceiptRecorded { kill },
+            Inner::BundleProposed { version, needed } => Self::BundleProposed { version, needed },
+            Inner::BundleEndorsed { version, endorsed, needed, in_force } => {
+                Self::BundleEndorsed { version, endorsed, needed, in_force }
+            }
         }
     }
 }
@@ -85,6 +104,13 @@ mod tests {
             Ok(Outcome::Withdrawn { approval: ApprovalId(8) }),
             Ok(Outcome::Revoked { ends: ClusterTime(10) }),
             Ok(Outcome::PolicyStored),
+            Ok(Outcome::JoinTokenStored { token: JoinTokenId([1; 16]), expires: ClusterTime(10) }),
+            Ok(Outcome::JoinTokenDeleted { token: JoinTokenId([2; 16]) }),
+            Ok(Outcome::EdgeStored { edge: "rack-7".parse().expect("edge"), version: Version(2) }),
+            Ok(Outcome::EdgeRemoved { edge: "rack-7".parse().expect("edge") }),
+            Ok(Outcome::ReceiptRecorded { kill: KillId(9) }),
+            Ok(Outcome::BundleProposed { version: Version(2), needed: 2 }),
+            Ok(Outcome::BundleEndorsed { version: Version(2), endorsed: 2, needed: 2, in_force: true }),
             Err(Rejection::UnknownPerson { person }),
         ] {
             let outcome = executed(outcome);

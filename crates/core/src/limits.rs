@@ -83,6 +83,9 @@ pub const MAX_STALENESS_FLOOR: Millis = Millis(200);
 pub const MAX_STALENESS_CEILING: Millis = Millis(5 * 60 * 1_000);
 /// `max_staleness` where no fleet on the path sets one.
 pub const MAX_STALENESS_DEFAULT: Millis = Millis(2_000);
+/// How long after its end in cluster time a credential may still be taken for valid somewhere: the longest lease, and
+/// as much again for clocks that are slow and for cluster time that is known late.
+pub const LEASE_MAX: Millis = Millis(2 * MAX_STALENESS_CEILING.0);
 /// Longest credential lifetime that a fleet may allow.
 pub const CREDENTIAL_TTL_CEILING: Millis = Millis(24 * 60 * 60 * 1_000);
 /// Credential lifetime where no fleet on the path sets one.
@@ -402,6 +405,31 @@ pub const PUBLIC_OPEN_PER_SOURCE: u32 = 64;
 /// Sources that the public port tells apart; those beyond share one allowance, so a flood of addresses gains nothing.
 pub const PUBLIC_SOURCES_MAX: usize = 8_192;
 
+// --- Deciding (crate edge, enforce) ----------------------------------------------------------------------------------
+
+/// Events that an enforcer has heard of and no verified statement covers yet: half a minute at two thousand a second,
+/// and a probe covers them all. Past that a frame is refused until the next Fresh.
+pub const EVENTS_UNVERIFIED_MAX: usize = 65_536;
+/// Changes of the view that are remembered by what they touch, so that sessions which they don't touch needn't look
+/// everything up anew. A session that wasn't asked for longer does.
+pub const CHANGES_REMEMBERED: usize = 64;
+/// Sessions that one enforcer holds: agents of ten busy machines. Past that the longest unused token is forgotten, and a
+/// new one is refused if all are in use.
+pub const SESSIONS_MAX: usize = 262_144;
+/// Verified tokens that one enforcer remembers, so that a token that comes again needs no signature checked.
+pub const TOKENS_REMEMBERED_MAX: usize = 131_072;
+/// Names of one kind (tools, models, resources, data classes) whose judgement one session remembers. Those that come
+/// later are judged anew each time.
+pub const NAMES_REMEMBERED_MAX: usize = 32;
+/// Bytes of one name in an action: a long URL. Matching costs pattern times name.
+pub const ACTION_NAME_BYTES_MAX: usize = 2 * 1_024;
+/// Changes whose sessions wait to be woken; past that all sessions are looked at.
+pub const HALT_HINTS_MAX: usize = 1_024;
+/// Sessions that are looked at before other work has its turn: a fifth of a millisecond.
+pub const HALT_CHUNK: usize = 128;
+/// How often a decision starts over because the view changed meanwhile, before it denies.
+pub const DECISION_ATTEMPTS_MAX: u32 = 1_024;
+
 // --- The sidecar (crate edge) ----------------------------------------------------------------------------------------
 
 /// Bytes of a request's path that is taken apart into names: what proxies accept as a whole line.
@@ -436,6 +464,9 @@ pub const SIDECAR_HALT_WATCHERS_MAX: usize = 16_384;
 pub const SIDECAR_HALT_KEEPALIVE: Millis = Millis(5_000);
 /// How often the sidecar looks whether its lease is live, for health checks and the log.
 pub const SIDECAR_READINESS_INTERVAL: Millis = Millis(100);
+/// How often a stream in flight is decided about again, at least: a suspended machine's timers stand still meanwhile, and a
+/// kill of one tool halts no session.
+pub const SIDECAR_RECHECK_INTERVAL: Millis = Millis(250);
 /// Longest time that a stopping sidecar may be told to wait for what is in flight.
 pub const SIDECAR_DRAIN_CEILING: Millis = Millis(10 * 60 * 1_000);
 /// How long a sidecar that is configured to fail open waits to read its own record, before it refuses to start.

@@ -5,7 +5,10 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ids::{ApprovalId, CredentialId, GrantId, Incarnation, InstanceId, KillId, LogIndex, PersonId, Version},
+    ids::{
+        ApprovalId, CredentialId, EdgeName, GrantId, Incarnation, InstanceId, JoinTokenId, KillId, LogIndex,
+        PersonId, Version,
+    },
     path::{AgentPath, FleetPath},
     rejection::Rejection,
     selector::{Pattern, Selector},
@@ -81,6 +84,55 @@ pub enum Outcome {
     },
     /// The cluster's policy was changed.
     PolicyStored,
+    /// A join token was made.
+    JoinTokenStored {
+        /// Which.
+        token: JoinTokenId,
+        /// It can't be used from then on.
+        expires: ClusterTime,
+    },
+    /// A join token was deleted.
+    JoinTokenDeleted {
+        /// Which.
+        token: JoinTokenId,
+    },
+    /// An enforcer was admitted or changed.
+    EdgeStored {
+        /// Which.
+        edge: EdgeName,
+        /// Its version now.
+        version: Version,
+    },
+    /// An enforcer was removed.
+    EdgeRemoved {
+        /// Which.
+        edge: EdgeName,
+    },
+    /// A credential was issued.
+    CredentialIssued(Box<IssuedCredential>),
+    /// The receipt of a kill is kept.
+    ReceiptRecorded {
+        /// Which kill.
+        kill: KillId,
+    },
+    /// New keys wait for the nodes' endorsements.
+    BundleProposed {
+        /// The version that they will have.
+        version: Version,
+        /// Endorsements that it takes.
+        needed: u32,
+    },
+    /// New keys were endorsed.
+    BundleEndorsed {
+        /// The version of the bundle.
+        version: Version,
+        /// Nodes that have endorsed it.
+        endorsed: u32,
+        /// Endorsements that it takes.
+        needed: u32,
+        /// Whether it is in force now.
+        in_force: bool,
+    },
 }
 
 /// See [`Outcome::Killed`].

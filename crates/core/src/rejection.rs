@@ -6,8 +6,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    command::{Caller, Role, RoleBinding},
-    ids::{ApprovalId, EdgeName, KillId, NodeId, PersonId, Version},
+    command::{Caller, RevocationTarget, Role, RoleBinding},
+    ids::{ApprovalId, EdgeName, JoinTokenId, KillId, NodeId, PersonId, Version},
     limits::{APPROVALS_REQUIRED_MAX, REQUEST_LIFETIME_MAX},
     path::{AgentPath, FleetPath},
     policy::{LimitName, PolicyError},
@@ -314,6 +314,130 @@ pub enum Rejection {
         "this kind of revocation follows a terminating kill by itself; use `haltline kill --mode terminate`"
     )]
     RevocationByMachineOnly,
+    /// The id of a join token is in use.
+    #[error("there is a join token {token} already; choose another random id")]
+    JoinTokenExists {
+        /// Which.
+        token: JoinTokenId,
+    },
+    /// No such join token, or not its secret.
+    #[error(
+        "there is no such join token {token}: it was used or deleted, has expired, or its secret is another one; ask for a new token"
+    )]
+    UnknownJoinToken {
+        /// Which.
+        token: JoinTokenId,
+    },
+    /// A join token that would live too long, or not at all.
+    #[error("a join token lives from 1 ms to {max}; it was {got}")]
+    JoinTokenTtl {
+        /// What came.
+        got: Millis,
+        /// The bound.
+        max: Millis,
+    },
+    /// The name is taken by an enforcer.
+    #[error("`{edge}` is registered already; remove it first, or choose another name")]
+    EdgeExists {
+        /// The name.
+        edge: EdgeName,
+    },
+    /// Too few or too many paths for an enforcer.
+    #[error("an edge or relay is bound to 1 to {max} paths; it was {got}")]
+    EdgePaths {
+        /// How many came.
+        got: u64,
+        /// The bound.
+        max: u64,
+    },
+    /// An edge can't speak for others.
+    #[error("`{edge}` is an edge: only a relay acknowledges for others, so only a relay can be trusted to")]
+    RelaysOnly {
+        /// Which.
+        edge: EdgeName,
+    },
+    /// Something that the command would bring into use is revoked.
+    #[error("{target} is revoked; use another one")]
+    Revoked {
+        /// What.
+        target: RevocationTarget,
+    },
+    /// A kill in force stops what the credential is for.
+    #[error("{kill} is in force and stops {agent}, so it gets no credentials until that is lifted")]
+    Killed {
+        /// The kill.
+        kill: KillId,
+        /// The agent.
+        agent: AgentPath,
+    },
+    /// An id of a credential is in use.
+    #[error("the id of the {what} belongs to another credential that hasn't ended; choose a random one")]
+    CredentialIdTaken {
+        /// Which of its ids.
+        what: CredentialIdName,
+    },
+    /// A credential that would live too long, or not at all.
+    #[error("credentials of {agent} live from 1 ms to {max}; it was {got}")]
+    CredentialTtl {
+        /// The agent.
+        agent: AgentPath,
+        /// What came.
+        got: Millis,
+        /// What its fleets allow.
+        max: Millis,
+    },
+    /// Enough running copies in a fleet.
+    #[error(
+        "{live} instances live under `{path}`, which may have {max}; wait until some end, or raise its limit"
+    )]
+    InstanceLimit {
+        /// The fleet.
+        path: FleetPath,
+        /// How many live under it.
+        live: u64,
+        /// Its limit.
+        max: u32,
+    },
+    /// The kill has a receipt.
+    #[error("{kill} has a receipt already; the first one counts")]
+    ReceiptExists {
+        /// Which.
+        kill: KillId,
+    },
+    /// A receipt that isn't what it should be.
+    #[error("this is no receipt of {kill} by the node that presents it: {fault}")]
+    BadReceipt {
+        /// The kill.
+        kill: KillId,
+        /// What is wrong.
+        fault: ReceiptFault,
+    },
+    /// A bundle that doesn't follow the one in force.
+    #[error("the next bundle of node keys has version {expected}, not {got}; read it again and decide anew")]
+    BundleVersion {
+        /// What came.
+        got: Version,
+        /// What would have been right.
+        expected: Version,
+    },
+    /// Keys that make no bundle.
+    #[error("these keys make no bundle: {fault}")]
+    BadBundle {
+        /// What is wrong.
+        fault: BundleFault,
+    },
+    /// No such proposal.
+    #[error("no bundle of node keys with version {version} waits for endorsements")]
+    UnknownBundle {
+        /// The version.
+        version: Version,
+    },
+    /// A signature that isn't the node's over the proposed bundle.
+    #[error("the signature is not node {node}'s over the proposed bundle in this cluster and incarnation")]
+    BadEndorsement {
+        /// The node.
+        node: NodeId,
+    },
     /// A policy out of range.
     #[error("a policy must ask for 2 to {APPROVALS_REQUIRED_MAX} people; it asked for {got}")]
     PolicyOutOfRange {
@@ -337,6 +461,12 @@ pub enum Action {
     ChangePeople,
     /// Withdraw somebody else's command.
     Withdraw,
+    /// Say who may enforce.
+    ChangeEnforcers,
+    /// Issue credentials.
+    IssueCredentials,
+    /// Change the keys that nodes sign with.
+    ChangeTrust,
 }
 
 /// A table of the machine, for [`Rejection::TableFull`].
@@ -352,6 +482,14 @@ pub enum Table {
     Revocations,
     /// Commands that wait for approval.
     Approvals,
+    /// Join tokens.
+    JoinTokens,
+    /// Enforcers.
+    Edges,
+    /// Credentials.
+    Credentials,
+    /// Old values of `max_staleness`.
+    OldStaleness,
 }
 
 /// A list of a person, for [`Rejection::BadCount`].
@@ -361,6 +499,41 @@ pub enum PersonList {
     Roles,
     /// TLS keys.
     TlsKeys,
+}
+
+/// An id of a credential, for [`Rejection::CredentialIdTaken`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CredentialIdName {
+    /// Its own.
+    Credential,
+    /// Its grant's.
+    Grant,
+    /// Its running copy's.
+    Instance,
+}
+
+/// What is wrong with a receipt, for [`Rejection::BadReceipt`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ReceiptFault {
+    /// Another node signed it.
+    OtherSigner,
+    /// It doesn't say what the log says of this kill.
+    OtherKill,
+    /// Its signature or its parts don't hold.
+    NotSound,
+}
+
+/// What is wrong with a bundle of keys, for [`Rejection::BadBundle`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum BundleFault {
+    /// It isn't about the nodes of the cluster.
+    Nodes,
+    /// It changes nothing.
+    NothingNew,
+    /// Something in it is no key.
+    NoKey,
+    /// Two nodes would share a key.
+    KeyTwice,
 }
 
 /// A duration of a kill, for [`Rejection::KillDuration`].
@@ -391,6 +564,14 @@ pub enum Widening {
     IdentityChanged,
     /// Fewer people are asked for.
     FewerApprovals,
+    /// An enforcer is let in.
+    EdgeAdmitted,
+    /// An enforcer gets more, or others trust it more.
+    EdgeExtended,
+    /// An agent gets a credential. One person suffices, with their own signature.
+    CredentialIssued,
+    /// The keys that enforcers trust change.
+    TrustChanged,
 }
 
 macro_rules! plain_words {
@@ -411,6 +592,9 @@ plain_words! {
         Approve => "approve",
         ChangePeople => "change people or policy",
         Withdraw => "withdraw another person's command",
+        ChangeEnforcers => "say who may enforce",
+        IssueCredentials => "issue credentials",
+        ChangeTrust => "change the keys that nodes sign with",
     }
     Table {
         Fleets => "fleets",
@@ -418,8 +602,24 @@ plain_words! {
         People => "people",
         Revocations => "revocations",
         Approvals => "waiting approvals",
+        JoinTokens => "join tokens",
+        Edges => "edges and relays",
+        Credentials => "credentials",
+        OldStaleness => "old values of max_staleness",
     }
     PersonList { Roles => "roles", TlsKeys => "TLS keys" }
+    CredentialIdName { Credential => "credential", Grant => "grant", Instance => "instance" }
+    ReceiptFault {
+        OtherSigner => "another node signed it",
+        OtherKill => "it doesn't say what the log says of the kill",
+        NotSound => "its signature or its parts don't hold",
+    }
+    BundleFault {
+        Nodes => "it must have one key for each node of the cluster, in order, and no others",
+        NothingNew => "all of them are in force already",
+        NoKey => "one of them is no valid Ed25519 public key",
+        KeyTwice => "two nodes would share one",
+    }
     KillDurationName { Drain => "drain time", Expiry => "expiry" }
     Widening {
         LimitRaised => "a limit is raised",
@@ -430,6 +630,10 @@ plain_words! {
         RoleGranted => "a role is granted",
         IdentityChanged => "a person's keys change",
         FewerApprovals => "fewer people would be asked for",
+        EdgeAdmitted => "an edge or relay is let in",
+        EdgeExtended => "an edge or relay gets more, or is trusted more",
+        CredentialIssued => "an agent gets a credential",
+        TrustChanged => "the keys that enforcers trust change",
     }
     Role {
         Viewer => "viewer",
@@ -543,6 +747,23 @@ impl Rejection {
             Self::SignatureRequired { .. } => "SIGNATURE_REQUIRED",
             Self::BadSignature { .. } => "BAD_SIGNATURE",
             Self::RevocationByMachineOnly => "REVOCATION_BY_MACHINE_ONLY",
+            Self::JoinTokenExists { .. } => "JOIN_TOKEN_EXISTS",
+            Self::UnknownJoinToken { .. } => "UNKNOWN_JOIN_TOKEN",
+            Self::JoinTokenTtl { .. } => "JOIN_TOKEN_TTL",
+            Self::EdgeExists { .. } => "EDGE_EXISTS",
+            Self::EdgePaths { .. } => "EDGE_PATHS",
+            Self::RelaysOnly { .. } => "RELAYS_ONLY",
+            Self::Revoked { .. } => "REVOKED",
+            Self::Killed { .. } => "KILLED",
+            Self::CredentialIdTaken { .. } => "CREDENTIAL_ID_TAKEN",
+            Self::CredentialTtl { .. } => "CREDENTIAL_TTL",
+            Self::InstanceLimit { .. } => "INSTANCE_LIMIT",
+            Self::ReceiptExists { .. } => "RECEIPT_EXISTS",
+            Self::BadReceipt { .. } => "BAD_RECEIPT",
+            Self::BundleVersion { .. } => "BUNDLE_VERSION",
+            Self::BadBundle { .. } => "BAD_BUNDLE",
+            Self::UnknownBundle { .. } => "UNKNOWN_BUNDLE",
+            Self::BadEndorsement { .. } => "BAD_ENDORSEMENT",
             Self::PolicyOutOfRange { .. } => "POLICY_OUT_OF_RANGE",
         }
     }

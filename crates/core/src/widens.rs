@@ -5,7 +5,7 @@
 
 use crate::{
     command::{
-        AgentDelete, AgentUpdate, Command, FleetCreate, FleetDelete, FleetUpdate, PersonUpdate,
+        AgentDelete, AgentUpdate, Command, EdgeUpdate, FleetCreate, FleetDelete, FleetUpdate, PersonUpdate,
         RevocationTarget,
     },
     ids::{KillId, LogIndex},
@@ -13,7 +13,7 @@ use crate::{
     policy::{Intent, Limits},
     rejection::Widening,
     selector::Selector,
-    state::State,
+    state::{Scope, State},
     text::Labels,
 };
 
@@ -36,8 +36,21 @@ pub fn widens(before: &State, command: &Command) -> Option<Widening> {
         }
         // A new agent has no authority of its own, and was in no kill that it could leave.
         Command::AgentRegister(_) => None,
+        Command::JoinTokenCreate(_) => Some(Widening::EdgeAdmitted),
+        Command::EdgeUpdate(update) => edge_update(before, update),
+        Command::CredentialIssue(_) => Some(Widening::CredentialIssued),
+        Command::BundlePropose(_) => Some(Widening::TrustChanged),
+        // What it may do was decided with its token.
+        Command::EdgeEnrol(_) => None,
+        // Two people proposed what is endorsed; a receipt is a record.
+        Command::BundleEndorse(_) | Command::ReceiptRecord(_) => None,
         // These only take away.
-        Command::PersonRemove(_) | Command::Kill(_) | Command::Revoke(_) | Command::Withdraw(_) => None,
+        Command::PersonRemove(_)
+        | Command::Kill(_)
+        | Command::Revoke(_)
+        | Command::Withdraw(_)
+        | Command::JoinTokenDelete(_)
+        | Command::EdgeRemove(_) => None,
         // An approval carries its own signature, over the command that waits.
         Command::Approve(_) => None,
     }
@@ -152,7 +165,16 @@ fn way_out(before: &State, command: &Command) -> Option<WayOut> {
         | Command::Approve(_)
         | Command::Withdraw(_)
         | Command::Revoke(_)
-        | Command::PolicyUpdate(_) => None,
+        | Command::PolicyUpdate(_)
+        | Command::JoinTokenCreate(_)
+        | Command::JoinTokenDelete(_)
+        | Command::EdgeEnrol(_)
+        | Command::EdgeUpdate(_)
+        | Command::EdgeRemove(_)
+        | Command::CredentialIssue(_)
+        | Command::ReceiptRecord(_)
+        | Command::BundlePropose(_)
+        | Command::BundleEndorse(_) => None,
     }
 }
 
@@ -189,6 +211,25 @@ fn person_update(before: &State, update: &PersonUpdate) -> Option<Widening> {
     };
     let gains = update.roles.iter().flatten().any(|role| !is_held(role));
     gains.then_some(Widening::RoleGranted)
+}
+
+/// Paths beyond those that it has, or trust that it didn't have.
+fn edge_update(before: &State, update: &EdgeUpdate) -> Option<Widening> {
+    let edge = before.edges().get(&update.edge)?;
+    let is_within = |path: &Scope| edge.paths.iter().any(|own| contains(own, path));
+    let gains_path = !update.paths.iter().flatten().all(is_within);
+    let gains_trust = update.trusted_for_acks.is_some_and(|trusted| trusted && !edge.trusted_for_acks);
+    let fails_open = update.fails_open.is_some_and(|fails_open| fails_open && !edge.fails_open);
+    (gains_path || gains_trust || fails_open).then_some(Widening::EdgeExtended)
+}
+
+/// Whether all of a scope lies in another.
+fn contains(outer: &Scope, inner: &Scope) -> bool {
+    match (outer, inner) {
+        (None, _) => true,
+        (Some(_), None) => false,
+        (Some(outer), Some(inner)) => outer.contains(inner),
+    }
 }
 
 /// Whether a selector can match anything in a fleet's subtree, by path alone.

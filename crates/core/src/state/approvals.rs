@@ -22,6 +22,9 @@ impl State {
         if !request.caller.may_ask(&request.command) {
             return Err(request.caller_not_allowed());
         }
+        if request.command.is_by_node() {
+            return self.perform(request, effects);
+        }
         let person = request.person()?.clone();
         if matches!(request.command, Command::Approve(_) | Command::Withdraw(_)) {
             return self.perform(request, effects);
@@ -37,9 +40,11 @@ impl State {
         let Some(widening) = widens(self, &request.command) else {
             return self.perform(request, effects);
         };
-        self.rehearse(request)?;
-        let key = key.ok_or(Rejection::SignatureRequired { person: person.clone(), widening })?;
         let needed = self.people_needed(widening);
+        if needed > 1 || key.is_none() {
+            self.rehearse(request)?;
+        }
+        let key = key.ok_or(Rejection::SignatureRequired { person: person.clone(), widening })?;
         if needed <= 1 {
             return self.perform(request, effects);
         }
@@ -56,7 +61,12 @@ impl State {
             | Widening::IntentExtended
             | Widening::PersonEnrolled
             | Widening::RoleGranted
-            | Widening::IdentityChanged => self.policy.approvals_to_widen,
+            | Widening::IdentityChanged
+            | Widening::EdgeAdmitted
+            | Widening::EdgeExtended
+            | Widening::TrustChanged => self.policy.approvals_to_widen,
+            // The operator's own signature suffices: what a credential allows was decided with its fleet.
+            Widening::CredentialIssued => 1,
             // Or the smaller of the two counts would decide over the larger.
             Widening::FewerApprovals => self.policy.approvals_to_resume.max(self.policy.approvals_to_widen),
         }
@@ -111,8 +121,9 @@ impl State {
         let (approval, person) = (command.approval, request.person()?);
         let unknown = Rejection::UnknownApproval { approval };
         let waiting = self.approvals.get(&approval).ok_or(unknown)?.clone();
-        self.may_approve(person, &waiting.request.command)?;
-        if waiting.signed_by().any(|signer| signer == person) {
+        self.may_sign(person, &waiting)?;
+        // Whose signature doesn't count any more, for another key or a kill placed since, may sign anew.
+        if self.signers_that_count(&waiting).any(|signer| signer.person == *person) {
             return Err(Rejection::AlreadySigned { person: person.clone(), approval });
         }
         let widening = widens(self, &waiting.request.command);
@@ -123,6 +134,7 @@ impl State {
         let key = self.verify(person, &signature, &waiting.request)?;
 
         let mut waiting = waiting;
+        waiting.signers.retain(|signer| signer.person != *person);
         waiting.signers.push(Signer { person: person.clone(), key, signed: effects.stamp.index });
         waiting.needed = waiting.needed.max(widening.map_or(0, |widening| self.people_needed(widening)));
         let signed = self.valid_signers(&waiting);
@@ -156,24 +168,31 @@ impl State {
         outcome
     }
 
-    /// How many of those who signed still count: enrolled, with the same key and a role that reaches the command, and knowing
-    /// of every kill that the command leads out of by now.
+    /// How many of those who signed still count.
     fn valid_signers(&self, waiting: &PendingApproval) -> u32 {
-        let requester = &waiting.request.caller;
+        u32::try_from(self.signers_that_count(waiting).count()).unwrap_or(u32::MAX)
+    }
+
+    /// Those who signed and are enrolled, with the same key and a role that reaches the command, and who knew of every kill
+    /// that the command leads out of by now.
+    fn signers_that_count<'a>(&'a self, waiting: &'a PendingApproval) -> impl Iterator<Item = &'a Signer> {
         let newest_stop = stops_left(self, &waiting.request.command).map(|stop| stop.placed).max();
-        let counts = |signer: &&Signer| {
+        waiting.signers.iter().filter(move |signer| {
             let keeps_key =
                 self.people.get(&signer.person).is_some_and(|person| person.signing_key == signer.key);
-            let command = &waiting.request.command;
-            let may = if requester.person() == Some(&signer.person) {
-                self.authorize(&signer.person, command).is_ok()
-            } else {
-                self.may_approve(&signer.person, command).is_ok()
-            };
             let knew = newest_stop.is_none_or(|placed| signer.signed > placed);
-            keeps_key && may && knew
-        };
-        u32::try_from(waiting.signers.iter().filter(counts).count()).unwrap_or(u32::MAX)
+            keeps_key && knew && self.may_sign(&signer.person, waiting).is_ok()
+        })
+    }
+
+    /// Whether a person may sign a waiting command: as the one who asks for it, or as one who agrees.
+    fn may_sign(&self, person: &PersonId, waiting: &PendingApproval) -> Result<(), Rejection> {
+        let command = &waiting.request.command;
+        if waiting.request.caller.person() == Some(person) {
+            self.authorize(person, command)
+        } else {
+            self.may_approve(person, command)
+        }
     }
 
     /// Turns a waiting command down: whoever asked for it, or whoever could approve it.

@@ -19,11 +19,13 @@ impl Action {
     #[must_use]
     pub const fn roles(self) -> &'static [Role] {
         match self {
-            Self::ChangeRegistry => &[Role::Operator, Role::Admin],
+            Self::ChangeRegistry | Self::ChangeEnforcers | Self::IssueCredentials => {
+                &[Role::Operator, Role::Admin]
+            }
             Self::Stop => &[Role::Responder, Role::Operator, Role::Admin],
             Self::Resume => &[Role::Operator, Role::Approver, Role::Admin],
             Self::Approve | Self::Withdraw => &[Role::Approver, Role::Admin],
-            Self::ChangePeople => &[Role::Admin],
+            Self::ChangePeople | Self::ChangeTrust => &[Role::Admin],
         }
     }
 }
@@ -96,6 +98,25 @@ impl State {
             Command::Withdraw(_) => (Action::Withdraw, Vec::new()),
             Command::Revoke(_) => (Action::Stop, vec![None]),
             Command::PolicyUpdate(_) => (Action::ChangePeople, vec![None]),
+            Command::JoinTokenCreate(create) => (Action::ChangeEnforcers, create.paths.clone()),
+            Command::JoinTokenDelete(delete) => {
+                let token = self.join_tokens.get(&delete.token);
+                (Action::ChangeEnforcers, token.map_or_else(Vec::new, |token| token.paths.clone()))
+            }
+            Command::EdgeEnrol(_) => (Action::ChangeEnforcers, Vec::new()),
+            Command::EdgeUpdate(update) => {
+                let edge = self.edges.get(&update.edge);
+                let mut scopes = edge.map_or_else(Vec::new, |edge| edge.paths.clone());
+                scopes.extend(update.paths.iter().flatten().cloned());
+                (Action::ChangeEnforcers, scopes)
+            }
+            Command::EdgeRemove(remove) => {
+                let edge = self.edges.get(&remove.edge);
+                (Action::ChangeEnforcers, edge.map_or_else(Vec::new, |edge| edge.paths.clone()))
+            }
+            Command::CredentialIssue(issue) => (Action::IssueCredentials, vec![Some(issue.agent.fleet())]),
+            Command::ReceiptRecord(_) => (Action::Stop, Vec::new()),
+            Command::BundlePropose(_) | Command::BundleEndorse(_) => (Action::ChangeTrust, Vec::new()),
         }
     }
 

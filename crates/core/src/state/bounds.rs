@@ -20,6 +20,10 @@ pub struct Bounds {
     pub requests: usize,
     pub requests_per_person: usize,
     pub kill_requests_reserve: usize,
+    pub join_tokens: usize,
+    pub edges: usize,
+    pub credentials: usize,
+    pub receipts: usize,
 }
 
 impl Default for Bounds {
@@ -36,6 +40,10 @@ impl Default for Bounds {
             requests: limits::REQUESTS_MAX,
             requests_per_person: limits::REQUESTS_PER_PERSON_MAX,
             kill_requests_reserve: limits::KILL_REQUESTS_RESERVE,
+            join_tokens: limits::JOIN_TOKENS_MAX,
+            edges: limits::EDGES_MAX,
+            credentials: limits::CREDENTIALS_MAX,
+            receipts: limits::RECEIPTS_MAX,
         }
     }
 }

@@ -5,9 +5,13 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    command::{Caller, KillMode, RevocationTarget},
-    ids::{ApprovalId, ClusterId, KillId, PersonId},
+    command::{Caller, EnforcerKind, KillMode, RevocationTarget},
+    ids::{
+        ApprovalId, ClusterId, CredentialId, EdgeName, InstanceId, JoinTokenId, KillId, NodeId, PersonId,
+        Version,
+    },
     path::{AgentPath, FleetPath},
+    receipt::EnforcedRule,
     selector::Selector,
     text::Reason,
 };
@@ -47,6 +51,17 @@ pub enum ChangeKind {
     Revoked { target: RevocationTarget, reason: Reason },
     RevocationEnded { target: RevocationTarget },
     PolicyChanged { approvals_to_resume: u32, approvals_to_widen: u32 },
+    JoinTokenCreated { token: JoinTokenId, edge: EdgeName },
+    JoinTokenDeleted { token: JoinTokenId, edge: EdgeName },
+    JoinTokenExpired { token: JoinTokenId, edge: EdgeName },
+    EdgeEnrolled { edge: EdgeName, kind: EnforcerKind },
+    EdgeUpdated { edge: EdgeName },
+    EdgeRemoved { edge: EdgeName },
+    CredentialIssued { credential: CredentialId, instance: InstanceId, agent: AgentPath },
+    ReceiptRecorded { kill: KillId, rule: EnforcedRule },
+    BundleProposed { version: Version, needed: u32 },
+    BundleEndorsed { version: Version, node: NodeId, endorsed: u32, needed: u32 },
+    BundleSet { version: Version },
 }
 
 impl ChangeKind {
@@ -76,6 +91,17 @@ impl ChangeKind {
             Self::Revoked { .. } => "revoked",
             Self::RevocationEnded { .. } => "revocation_ended",
             Self::PolicyChanged { .. } => "policy_changed",
+            Self::JoinTokenCreated { .. } => "join_token_created",
+            Self::JoinTokenDeleted { .. } => "join_token_deleted",
+            Self::JoinTokenExpired { .. } => "join_token_expired",
+            Self::EdgeEnrolled { .. } => "edge_enrolled",
+            Self::EdgeUpdated { .. } => "edge_updated",
+            Self::EdgeRemoved { .. } => "edge_removed",
+            Self::CredentialIssued { .. } => "credential_issued",
+            Self::ReceiptRecorded { .. } => "receipt_recorded",
+            Self::BundleProposed { .. } => "bundle_proposed",
+            Self::BundleEndorsed { .. } => "bundle_endorsed",
+            Self::BundleSet { .. } => "bundle_set",
         }
     }
 
@@ -104,6 +130,17 @@ impl ChangeKind {
             | Self::ApprovalLapsed { approval } => approval.to_string(),
             Self::Revoked { target, .. } | Self::RevocationEnded { target } => target.to_string(),
             Self::PolicyChanged { .. } => "policy".into(),
+            Self::JoinTokenCreated { edge, .. }
+            | Self::JoinTokenDeleted { edge, .. }
+            | Self::JoinTokenExpired { edge, .. }
+            | Self::EdgeEnrolled { edge, .. }
+            | Self::EdgeUpdated { edge }
+            | Self::EdgeRemoved { edge } => edge.to_string(),
+            Self::CredentialIssued { agent, .. } => agent.to_string(),
+            Self::ReceiptRecorded { kill, .. } => kill.to_string(),
+            Self::BundleProposed { version, .. }
+            | Self::BundleEndorsed { version, .. }
+            | Self::BundleSet { version } => format!("trust bundle {version}"),
         }
     }
 }
@@ -117,6 +154,15 @@ impl fmt::Display for RevocationTarget {
             Self::Key(hash) => write!(f, "key {hash}"),
             Self::Terminated(kill) => write!(f, "credentials ended by {kill}"),
         }
+    }
+}
+
+impl fmt::Display for EnforcerKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Edge => "edge",
+            Self::Relay => "relay",
+        })
     }
 }
 
@@ -174,6 +220,30 @@ impl fmt::Display for ChangeKind {
             Self::PolicyChanged { approvals_to_resume, approvals_to_widen } => {
                 write!(f, "resuming takes {approvals_to_resume} people now, widening {approvals_to_widen}")
             }
+            Self::JoinTokenCreated { token, edge } => write!(f, "join token {token} can admit {edge}"),
+            Self::JoinTokenDeleted { token, edge } => write!(f, "join token {token} for {edge} deleted"),
+            Self::JoinTokenExpired { token, edge } => {
+                write!(f, "join token {token} for {edge} expired unused")
+            }
+            Self::EdgeEnrolled { edge, kind } => write!(f, "{kind} {edge} enrolled"),
+            Self::EdgeUpdated { edge } => write!(f, "{edge} changed"),
+            Self::EdgeRemoved { edge } => write!(f, "{edge} removed; its key is nobody's now"),
+            Self::CredentialIssued { credential, instance, agent } => {
+                write!(f, "credential {credential} issued to instance {instance} of {agent}")
+            }
+            Self::ReceiptRecorded { kill, rule: EnforcedRule::Acked } => {
+                write!(f, "{kill} is enforced: every enforcer acknowledged it")
+            }
+            Self::ReceiptRecorded { kill, rule: EnforcedRule::Fenced } => {
+                write!(f, "{kill} is enforced: who didn't acknowledge it was waited out")
+            }
+            Self::BundleProposed { version, needed } => {
+                write!(f, "trust bundle {version} waits until {needed} nodes have endorsed it")
+            }
+            Self::BundleEndorsed { version, node, endorsed, needed } => {
+                write!(f, "node {node} endorsed trust bundle {version}, {endorsed} of {needed}")
+            }
+            Self::BundleSet { version } => write!(f, "trust bundle {version} is in force"),
         }
     }
 }

@@ -27,6 +27,8 @@ impl State {
                     self.emit(EnforcementEvent::RevocationEnded { target }, effects);
                 }
                 Due::ApprovalLapses(approval) => self.lapse(approval, effects),
+                Due::JoinTokenExpires(token) => self.expire_join_token(token, effects),
+                Due::CredentialEnds(credential) => self.end_credential(credential),
                 Due::RequestForgotten(id, caller) => self.forget(id, caller),
             }
         }

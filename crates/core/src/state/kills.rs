@@ -12,7 +12,7 @@ use crate::{
     command::{Caller, KillCommand, KillMode, Resume, RevocationTarget},
     event::{EnforcementEvent, KillForce},
     ids::{KillId, PersonId},
-    limits::{CREDENTIAL_TTL_CEILING, KILL_DURATION_MAX, MAX_STALENESS_CEILING},
+    limits::{CREDENTIAL_TTL_CEILING, KILL_DURATION_MAX, LEASE_MAX},
     path::{AgentPath, FleetPath},
     rejection::{Action, Adjusted, KillDurationName, Killed, Outcome, Rejection, Table},
     selector::{Selector, SelectorError},
@@ -362,7 +362,7 @@ fn check_durations(command: &KillCommand) -> Result<(), Rejection> {
     Ok(())
 }
 
-/// How long a revocation of something that isn't known is kept: the longest credential, and the oldest view.
+/// How long a revocation of something that isn't known is kept: the longest credential, and the longest lease.
 pub(super) const fn revocation_lifetime() -> Millis {
-    Millis(CREDENTIAL_TTL_CEILING.0 + MAX_STALENESS_CEILING.0)
+    Millis(CREDENTIAL_TTL_CEILING.0 + LEASE_MAX.0)
 }

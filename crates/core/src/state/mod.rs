@@ -8,18 +8,23 @@ mod approvals;
 mod authority;
 mod bounds;
 pub mod change;
+mod credentials;
+mod enforcers;
 mod expiry;
 mod kills;
 mod people;
+mod receipts;
 pub mod records;
 mod registry;
 mod requests;
 mod revocations;
 pub(crate) mod tables;
+mod trust_bundle;
 
 pub use authority::Scope;
 pub use bounds::Bounds;
 pub use kills::BlastRadius;
+pub use trust_bundle::ProposedBundle;
 
 use imbl::{OrdMap, OrdSet};
 use serde::{Deserialize, Serialize};
@@ -32,6 +37,7 @@ use crate::{
         PublicKey, RequestId, Version,
     },
     path::{AgentPath, FleetPath},
+    receipt::SignedReceipt,
     rejection::{Outcome, Rejection},
     time::{ClusterTime, Stamp},
 };
@@ -71,12 +77,15 @@ pub struct State {
     // By id first: ids tell commands apart at the first byte, names mostly don't.
     requests: OrdMap<(RequestId, Caller), Recorded>,
     bundle_version: Version,
+    proposed_bundle: Option<ProposedBundle>,
     #[serde(deserialize_with = "tables::read")]
     edges: OrdMap<EdgeName, EdgeRecord>,
     #[serde(deserialize_with = "tables::read")]
     join_tokens: OrdMap<JoinTokenId, JoinToken>,
     #[serde(deserialize_with = "tables::read")]
     credentials: OrdMap<CredentialId, Credential>,
+    #[serde(deserialize_with = "tables::read")]
+    receipts: OrdMap<KillId, SignedReceipt>,
     /// What follows from the fields above; not encoded.
     #[serde(skip)]
     derived: Derived,
@@ -93,6 +102,7 @@ struct Derived {
     requests_of: OrdMap<Caller, usize>,
     /// How many requests are remembered, also in [`State::for_readers`].
     remembered: usize,
+    live: credentials::Live,
 }
 
 /// What happens by itself at some cluster time.
@@ -103,6 +113,8 @@ enum Due {
     RevocationEnds(RevocationTarget),
     ApprovalLapses(ApprovalId),
     RequestForgotten(RequestId, Caller),
+    JoinTokenExpires(JoinTokenId),
+    CredentialEnds(CredentialId),
 }
 
 /// Whose a key is.
@@ -183,9 +195,11 @@ impl State {
             next_approval: 0,
             requests: OrdMap::new(),
             bundle_version: Version(0),
+            proposed_bundle: None,
             edges: OrdMap::new(),
             join_tokens: OrdMap::new(),
             credentials: OrdMap::new(),
+            receipts: OrdMap::new(),
             derived: Derived::default(),
             bounds: Bounds::default(),
         }
@@ -243,7 +257,6 @@ impl State {
     /// Carries out a command whose caller, signatures and approvals have been judged. Checks first, then changes.
     fn perform(&mut self, request: &Request, effects: &mut Effects) -> Result<Outcome, Rejection> {
         effects.caller = Some(request.caller.clone());
-        let caller = request.person()?;
         match &request.command {
             Command::FleetCreate(command) => self.create_fleet(command, effects),
             Command::FleetUpdate(command) => self.update_fleet(command, effects),
@@ -254,12 +267,21 @@ impl State {
             Command::PersonAdd(command) => self.add_person(command, effects),
             Command::PersonUpdate(command) => self.update_person(command, effects),
             Command::PersonRemove(command) => self.remove_person(command, effects),
-            Command::Kill(command) => self.kill(caller, command, effects),
+            Command::Kill(command) => self.kill(request.person()?, command, effects),
             Command::Resume(command) => self.resume(command, effects),
             Command::Approve(command) => self.approve(request, command, effects),
-            Command::Withdraw(command) => self.withdraw(caller, command, effects),
-            Command::Revoke(command) => self.revoke(caller, command, effects),
+            Command::Withdraw(command) => self.withdraw(request.person()?, command, effects),
+            Command::Revoke(command) => self.revoke(request.person()?, command, effects),
             Command::PolicyUpdate(policy) => self.update_policy(*policy, effects),
+            Command::JoinTokenCreate(command) => self.create_join_token(request.person()?, command, effects),
+            Command::JoinTokenDelete(command) => self.delete_join_token(command, effects),
+            Command::EdgeEnrol(command) => self.enrol_edge(command, effects),
+            Command::EdgeUpdate(command) => self.update_edge(command, effects),
+            Command::EdgeRemove(command) => self.remove_edge(command, effects),
+            Command::CredentialIssue(command) => self.issue_credential(request.person()?, command, effects),
+            Command::ReceiptRecord(signed) => self.record_receipt(request.node()?, signed, effects),
+            Command::BundlePropose(command) => self.propose_bundle(command, effects),
+            Command::BundleEndorse(command) => self.endorse_bundle(request.node()?, command, effects),
         }
     }
 
@@ -272,6 +294,13 @@ impl State {
         }
         for (target, revocation) in &self.revocations {
             derived.due.insert((revocation.ends, Due::RevocationEnds(target.clone())));
+        }
+        for (id, token) in &self.join_tokens {
+            derived.due.insert((token.expires, Due::JoinTokenExpires(*id)));
+        }
+        for (id, credential) in &self.credentials {
+            derived.due.insert((credential.ends, Due::CredentialEnds(*id)));
+            derived.live.insert(*id, credential);
         }
         for (id, approval) in &self.approvals {
             derived.due.insert((approval.request.deadline, Due::ApprovalLapses(*id)));
@@ -421,6 +450,7 @@ impl State {
             signing_key_owners: self.derived.signing_key_owners.clone(),
             requests_of: OrdMap::new(),
             remembered: self.derived.remembered,
+            live: self.derived.live.clone(),
         };
         Self {
             cluster: cluster.clone(),
@@ -440,6 +470,8 @@ impl State {
             next_approval: self.next_approval,
             requests: OrdMap::new(),
             bundle_version: self.bundle_version,
+            proposed_bundle: self.proposed_bundle.clone(),
+            receipts: self.receipts.clone(),
             edges: edges.clone(),
             join_tokens: join_tokens.clone(),
             credentials: credentials.clone(),

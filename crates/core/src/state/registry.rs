@@ -265,7 +265,7 @@ impl State {
         self.fleets.get(path.as_str()).ok_or_else(|| self.unknown_fleet(path))
     }
 
-    fn agent(&self, path: &AgentPath) -> Result<&Agent, Rejection> {
+    pub(super) fn agent(&self, path: &AgentPath) -> Result<&Agent, Rejection> {
         self.agents.get(path.as_str()).ok_or_else(|| self.unknown_agent(path))
     }
 

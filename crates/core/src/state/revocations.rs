@@ -5,6 +5,7 @@ use crate::{
     command::{RevocationTarget, Revoke},
     event::EnforcementEvent,
     ids::PersonId,
+    limits::LEASE_MAX,
     rejection::{Outcome, Rejection, Table},
     time::ClusterTime,
 };
@@ -36,7 +37,10 @@ impl State {
             RevocationTarget::Credential(_)
             | RevocationTarget::Grant(_)
             | RevocationTarget::Instance(_)
-            | RevocationTarget::Terminated(_) => effects.stamp.cluster_time.plus(revocation_lifetime()),
+            | RevocationTarget::Terminated(_) => match self.last_end(&command.target) {
+                Some(end) => end.plus(LEASE_MAX),
+                None => effects.stamp.cluster_time.plus(revocation_lifetime()),
+            },
         };
         let revocation = Revocation {
             reason: command.reason.clone(),

@@ -1,0 +1,67 @@
+//! Receipts of kills: a node's signed word that a kill is enforced, kept for whoever asks later.
+//!
+//! The machine checks that the word is the node's own and about this very kill; that it is true is the node's to know.
+
+use super::{Effects, State, change::ChangeKind, records::Kill};
+use crate::{
+    command::KillMode,
+    ids::{KillId, NodeId},
+    receipt::{Receipt, SignedReceipt},
+    rejection::{Outcome, ReceiptFault, Rejection},
+};
+
+impl State {
+    /// Keeps the first receipt of a kill that a node presents.
+    pub(super) fn record_receipt(
+        &mut self,
+        node: NodeId,
+        signed: &SignedReceipt,
+        effects: &mut Effects,
+    ) -> Result<Outcome, Rejection> {
+        let receipt = &signed.receipt;
+        let kill = receipt.kill;
+        let fault = |fault| Err(Rejection::BadReceipt { kill, fault });
+        if receipt.signer != node {
+            return fault(ReceiptFault::OtherSigner);
+        }
+        let known = self.kills.get(&kill).or_else(|| self.lifted.get(&kill).map(|lifted| &lifted.kill));
+        let known = known.ok_or(Rejection::UnknownKill { kill })?;
+        if !self.is_about(receipt, known) {
+            return fault(ReceiptFault::OtherKill);
+        }
+        if signed.verify(|node| self.nodes.get(&node).map(|node| node.signing_key)).is_err() {
+            return fault(ReceiptFault::NotSound);
+        }
+        if self.receipts.contains_key(&kill) {
+            return Err(Rejection::ReceiptExists { kill });
+        }
+        self.receipts.insert(kill, signed.clone());
+        if self.receipts.len() > self.bounds.receipts {
+            self.receipts = self.receipts.without_min().1;
+        }
+        effects.changed(ChangeKind::ReceiptRecorded { kill, rule: receipt.rule });
+        Ok(Outcome::ReceiptRecorded { kill })
+    }
+
+    fn is_about(&self, receipt: &Receipt, kill: &Kill) -> bool {
+        let is_here = self.cluster.as_ref().is_some_and(|cluster| {
+            (cluster.id, cluster.incarnation) == (receipt.cluster_id, receipt.incarnation)
+        });
+        // A drain that has ended since is a freeze by now.
+        let is_mode = receipt.mode == kill.mode
+            || (kill.mode == KillMode::Freeze && matches!(receipt.mode, KillMode::Drain(_)));
+        is_here
+            && is_mode
+            && receipt.selector == kill.selector
+            && receipt.reason == kill.reason
+            && receipt.by == kill.by
+            && receipt.placed == kill.placed
+            && (kill.placed.index..=self.last.index).contains(&receipt.index)
+    }
+
+    /// The receipts of the kills that were enforced lately, at most [`crate::limits::RECEIPTS_MAX`].
+    #[must_use]
+    pub fn receipts(&self) -> &imbl::OrdMap<KillId, SignedReceipt> {
+        &self.receipts
+    }
+}
