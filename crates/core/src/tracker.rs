@@ -474,5 +474,4 @@ fn reaches(selector: &Selector, paths: &[Option<FleetPath>]) -> bool {
 }
 
 #[cfg(test)]
-#[path = "tracker_test.rs"]
 mod tests;
