@@ -21,7 +21,7 @@ use crate::{
     feed::Entries,
     lane::Entrance,
     network::{NodesOnly, Peers},
-    published::{Board, Published},
+    published::{AppliedPosition, Board, Published},
     stamps::Stamps,
     status::{self, Status},
     ticket::{EncodedRequest, Origin, Proposal, ProposeResult, ReplySink, Ticket},
@@ -122,6 +122,13 @@ impl Consensus {
     #[must_use]
     pub fn state(&self) -> Arc<Published> {
         self.shared.board.now()
+    }
+
+    /// Where this node stands, without the state: cheap however many commands are being applied. After a
+    /// [`Consensus::read_barrier`] it contains everything that was committed when that was called.
+    #[must_use]
+    pub fn position(&self) -> AppliedPosition {
+        self.shared.board.progress().position()
     }
 
     /// Whose each TLS key is, as in [`Consensus::state`]. For whoever needs nothing else: cheap however many commands are

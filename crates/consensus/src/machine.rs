@@ -52,7 +52,7 @@ impl Machine {
                 let stored = Arc::new(StoredMembership::new(Some(id), membership));
                 self.board.live(|position| {
                     position.applied = Some(id);
-                    position.membership = stored;
+                    position.set_membership(stored);
                 });
                 Ok(BatchOutcome::default())
             }
@@ -134,7 +134,11 @@ impl RaftStateMachine<TypeConfig> for Machine {
         let installed = self.snapshots.install(meta, snapshot).await?;
         let index = installed.index();
         tracing::info!(index = index.0, "installed a snapshot");
-        self.board.live(|position| *position = installed);
+        self.board.live(|position| {
+            let Position { state, applied, membership, .. } = installed;
+            (position.state, position.applied) = (state, applied);
+            position.set_membership(membership);
+        });
         self.board.publish();
         self.board.feed().jump(index);
         Ok(())

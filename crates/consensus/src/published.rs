@@ -13,6 +13,7 @@ use std::sync::{
 
 use haltline_core::{
     LogIndex,
+    event::ChainPosition,
     ids::NodeId,
     state::{KeyOwners, State},
     time::Stamp,
@@ -22,6 +23,7 @@ use tokio::sync::watch;
 
 use crate::{
     feed::Feed,
+    former::FormerMembers,
     options::Member,
     types::{LogId, StoredMembership},
 };
@@ -34,9 +36,27 @@ pub struct Published {
     /// The state there.
     pub state: State,
     membership: Arc<StoredMembership>,
+    former: Arc<FormerMembers>,
+}
+
+/// Where the machine stands: the last entry applied, and what it left behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AppliedPosition {
+    /// How far the log is applied, entries without commands included.
+    pub index: LogIndex,
+    /// The stamp of the last batch at or before it.
+    pub stamp: Stamp,
+    /// The chain of enforcement events after it.
+    pub chain: ChainPosition,
 }
 
 impl Published {
+    /// Who left the membership since this process started, in order.
+    #[must_use]
+    pub fn former_members(&self) -> &FormerMembers {
+        &self.former
+    }
+
     /// The members as of this index, voters and learners.
     pub fn members(&self) -> impl Iterator<Item = (NodeId, &Member)> {
         self.membership.membership().nodes().map(|(id, member)| (NodeId(*id), member))
@@ -49,6 +69,7 @@ pub(crate) struct Position {
     pub(crate) state: State,
     pub(crate) applied: Option<LogId>,
     pub(crate) membership: Arc<StoredMembership>,
+    pub(crate) former: Arc<FormerMembers>,
 }
 
 impl Position {
@@ -62,8 +83,19 @@ impl Position {
     }
 
     fn published(&self) -> Arc<Published> {
-        let (state, membership) = (self.state.for_readers(), self.membership.clone());
-        Arc::new(Published { applied: self.index(), state, membership })
+        let (membership, former) = (self.membership.clone(), self.former.clone());
+        Arc::new(Published { applied: self.index(), state: self.state.for_readers(), membership, former })
+    }
+
+    /// Another membership is in force. Whoever isn't in it any more is remembered.
+    pub(crate) fn set_membership(&mut self, membership: Arc<StoredMembership>) {
+        let was = std::mem::replace(&mut self.membership, membership);
+        let members = self.membership.membership();
+        let left = was.membership().nodes().map(|(id, _)| *id).filter(|id| members.get_node(id).is_none());
+        let left: Vec<NodeId> = left.map(NodeId).collect();
+        if !left.is_empty() {
+            Arc::make_mut(&mut self.former).left(left);
+        }
     }
 
     fn progress(&self) -> Progress {
@@ -71,6 +103,7 @@ impl Position {
             applied: self.index(),
             applied_id: self.applied,
             stamp: self.state.last_stamp(),
+            chain: self.state.chain(),
             founded: self.state.is_founded(),
         }
     }
@@ -82,7 +115,14 @@ pub(crate) struct Progress {
     pub(crate) applied: LogIndex,
     pub(crate) applied_id: Option<LogId>,
     pub(crate) stamp: Stamp,
+    pub(crate) chain: ChainPosition,
     pub(crate) founded: bool,
+}
+
+impl Progress {
+    pub(crate) const fn position(&self) -> AppliedPosition {
+        AppliedPosition { index: self.applied, stamp: self.stamp, chain: self.chain }
+    }
 }
 
 /// The machine's state, and the place where readers get it. Cheap to clone.
