@@ -71,6 +71,9 @@ impl Default for Drift {
 }
 
 impl Drift {
+    /// The largest that can be configured: for whoever must be right whatever is.
+    pub const MAX: Self = Self(MAX_CLOCK_DRIFT_PPM_CEILING);
+
     /// A drift in parts per million.
     ///
     /// # Errors

@@ -52,6 +52,10 @@ pub const JOIN_TOKENS_MAX: usize = 20_000;
 pub const EDGE_PATHS_MAX: usize = 64;
 /// Credentials that have not ended (design 04: sizes to serve). At the bound an issue is refused until some end.
 pub const CREDENTIALS_MAX: usize = 1_000_000;
+/// Fleets of which an old `max_staleness` is remembered, as a lease may rest on it: all of them may change at once.
+pub const OLD_STALENESS_MAX: usize = FLEETS_MAX;
+/// Old values of one fleet that are remembered: nobody changes it so often within the time of a lease.
+pub const OLD_STALENESS_PER_FLEET_MAX: usize = 16;
 /// Receipts of kills that are remembered; older ones are with whoever asked for them, and verify offline.
 pub const RECEIPTS_MAX: usize = 1_000;
 /// Kills in force before a further kill is widened: to its whole fleet, at once, until people lift it (never refused).
@@ -86,6 +90,8 @@ pub const MAX_STALENESS_DEFAULT: Millis = Millis(2_000);
 /// How long after its end in cluster time a credential may still be taken for valid somewhere: the longest lease, and
 /// as much again for clocks that are slow and for cluster time that is known late.
 pub const LEASE_MAX: Millis = Millis(2 * MAX_STALENESS_CEILING.0);
+/// How much longer an old `max_staleness` is remembered than a lease can rest on it.
+pub const OLD_STALENESS_MARGIN: Millis = Millis(1_000);
 /// Longest credential lifetime that a fleet may allow.
 pub const CREDENTIAL_TTL_CEILING: Millis = Millis(24 * 60 * 60 * 1_000);
 /// Credential lifetime where no fleet on the path sets one.
@@ -474,8 +480,8 @@ pub const SIDECAR_RECORD_TIMEOUT: Millis = Millis(30_000);
 
 // --- The edge hub (crate hub) ----------------------------------------------------------------------------------------
 
-/// Sync streams of one hub, shared connections included. A node serves ten thousand enforcers (design 07, P5).
-pub const HUB_STREAMS_MAX: usize = 16_384;
+/// Sync streams of one hub, shared connections included: as many as its tracker follows.
+pub const HUB_STREAMS_MAX: usize = TRACKED_STREAMS_MAX;
 /// Sync streams of one enforcer's name: its one, those that a broken network left behind, and load tests that share.
 pub const HUB_STREAMS_PER_EDGE_MAX: usize = 512;
 /// Events that a hub keeps for enforcers that come back or are slow: minutes at a thousand a second.

@@ -24,6 +24,7 @@ pub struct Bounds {
     pub edges: usize,
     pub credentials: usize,
     pub receipts: usize,
+    pub old_staleness: usize,
 }
 
 impl Default for Bounds {
@@ -44,6 +45,7 @@ impl Default for Bounds {
             edges: limits::EDGES_MAX,
             credentials: limits::CREDENTIALS_MAX,
             receipts: limits::RECEIPTS_MAX,
+            old_staleness: limits::OLD_STALENESS_MAX,
         }
     }
 }

@@ -28,6 +28,7 @@ impl State {
                 }
                 Due::ApprovalLapses(approval) => self.lapse(approval, effects),
                 Due::JoinTokenExpires(token) => self.expire_join_token(token, effects),
+                Due::StalenessForgotten(fleet) => self.forget_staleness(&fleet),
                 Due::CredentialEnds(credential) => self.end_credential(credential),
                 Due::RequestForgotten(id, caller) => self.forget(id, caller),
             }

@@ -18,6 +18,7 @@ pub mod records;
 mod registry;
 mod requests;
 mod revocations;
+mod staleness;
 pub(crate) mod tables;
 mod trust_bundle;
 
@@ -86,6 +87,8 @@ pub struct State {
     credentials: OrdMap<CredentialId, Credential>,
     #[serde(deserialize_with = "tables::read")]
     receipts: OrdMap<KillId, SignedReceipt>,
+    #[serde(deserialize_with = "tables::read")]
+    old_staleness: staleness::OldStalenesses,
     /// What follows from the fields above; not encoded.
     #[serde(skip)]
     derived: Derived,
@@ -103,6 +106,7 @@ struct Derived {
     /// How many requests are remembered, also in [`State::for_readers`].
     remembered: usize,
     live: credentials::Live,
+    staleness: staleness::StalenessIndex,
 }
 
 /// What happens by itself at some cluster time.
@@ -115,6 +119,7 @@ enum Due {
     RequestForgotten(RequestId, Caller),
     JoinTokenExpires(JoinTokenId),
     CredentialEnds(CredentialId),
+    StalenessForgotten(FleetPath),
 }
 
 /// Whose a key is.
@@ -200,6 +205,7 @@ impl State {
             join_tokens: OrdMap::new(),
             credentials: OrdMap::new(),
             receipts: OrdMap::new(),
+            old_staleness: OrdMap::new(),
             derived: Derived::default(),
             bounds: Bounds::default(),
         }
@@ -221,6 +227,7 @@ impl State {
         {
             self.found(genesis, &mut effects);
         }
+        self.replaced_up_to(batch.applied);
         self.let_time_pass(&mut effects);
         let results = batch.requests.iter().map(|request| self.answer(request, &mut effects)).collect();
         Applied { results, events: effects.events, changes: effects.changes }
@@ -318,6 +325,7 @@ impl State {
             derived.key_owners.insert(edge.key, KeyOwner::Edge(name.clone()));
         }
         self.derived = derived;
+        self.rebuild_staleness();
         for (id, person) in self.people.clone() {
             self.index_keys(&id, &person);
         }
@@ -451,6 +459,7 @@ impl State {
             requests_of: OrdMap::new(),
             remembered: self.derived.remembered,
             live: self.derived.live.clone(),
+            staleness: self.derived.staleness.clone(),
         };
         Self {
             cluster: cluster.clone(),
@@ -472,6 +481,7 @@ impl State {
             bundle_version: self.bundle_version,
             proposed_bundle: self.proposed_bundle.clone(),
             receipts: self.receipts.clone(),
+            old_staleness: self.old_staleness.clone(),
             edges: edges.clone(),
             join_tokens: join_tokens.clone(),
             credentials: credentials.clone(),

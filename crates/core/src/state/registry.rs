@@ -68,6 +68,12 @@ impl State {
         let mut fleet = self.fleet(path)?.clone();
         check_version(path, command.expected_version, fleet.version)?;
         self.check_policy(path, command.limits.as_ref(), command.intent.as_ref())?;
+        let own = fleet.limits.max_staleness;
+        let changes_staleness = command.limits.is_some_and(|limits| limits.max_staleness != own);
+        if changes_staleness {
+            self.check_room_for_old_staleness(path)?;
+            self.remember_staleness(path, own);
+        }
         let update = command.clone();
         fleet.labels = update.labels.unwrap_or(fleet.labels);
         fleet.owner = update.owner.unwrap_or(fleet.owner);
@@ -88,12 +94,17 @@ impl State {
         effects: &mut Effects,
     ) -> Result<Outcome, Rejection> {
         let path = &command.path;
-        check_version(path, command.expected_version, self.fleet(path)?.version)?;
+        let fleet = self.fleet(path)?;
+        let own_staleness = fleet.limits.max_staleness;
+        check_version(path, command.expected_version, fleet.version)?;
         let agents = self.agents_under(Some(path)).count() as u64;
         let fleets = self.fleets_under(Some(path)).count() as u64 - 1;
         if agents + fleets > 0 {
             return Err(Rejection::FleetNotEmpty { path: path.clone(), fleets, agents });
         }
+        self.check_room_for_old_staleness(path)?;
+        self.remember_staleness(path, own_staleness);
+        self.index_staleness(path, own_staleness, None);
         self.fleets.remove(path.as_str());
         self.emit(EnforcementEvent::FleetRemoved { path: path.clone() }, effects);
         effects.changed(ChangeKind::FleetDeleted { path: path.clone() });
@@ -162,7 +173,10 @@ impl State {
 
     fn store_fleet(&mut self, path: &FleetPath, fleet: Fleet, effects: &mut Effects) {
         let policy = policy_of(&fleet);
-        let is_news = self.fleets.get(path.as_str()).is_none_or(|before| policy_of(before) != policy);
+        let before = self.fleets.get(path.as_str());
+        let is_news = before.is_none_or(|before| policy_of(before) != policy);
+        let own_staleness = before.and_then(|before| before.limits.max_staleness);
+        self.index_staleness(path, own_staleness, fleet.limits.max_staleness);
         self.fleets.insert(path.clone(), fleet);
         if is_news {
             self.emit(EnforcementEvent::FleetSet { path: path.clone(), policy }, effects);
