@@ -353,10 +353,6 @@ pub const EDGE_PROBE_INTERVAL_MIN: Millis = Millis(25);
 pub const EDGE_PROBE_INTERVAL_MAX: Millis = Millis(10_000);
 /// Shortest time after which unanswered probes make an enforcer turn to another hub: a leader's election fits often.
 pub const HUB_SILENCE_MIN: Millis = Millis(400);
-/// Bytes of a view as it is fetched and cached: a million agents and two million revocations fit several times.
-pub const EDGE_VIEW_BYTES_MAX: u64 = 2 * 1_024 * 1_024 * 1_024;
-/// Bytes of one decompressed chunk of a view on its way.
-pub const EDGE_VIEW_CHUNK_BYTES_MAX: usize = 4 * 1_024 * 1_024;
 /// How long a hub may take for one chunk of a view.
 pub const EDGE_VIEW_CHUNK_TIMEOUT: Millis = Millis(30_000);
 /// Events after which the cached snapshot is fetched again, so that a restart catches up from frames.
@@ -547,3 +543,26 @@ pub const HUB_STALENESS_TTL: Millis = Millis(1_000);
 pub const HUB_STALENESS_SETS_MAX: usize = 4_096;
 /// Hub endpoints that enforcers are told: every node.
 pub const HUB_ENDPOINTS_MAX: usize = NODES_MAX;
+
+// --- Enforcement (crate node) ----------------------------------------------------------------------------------------
+
+/// How often a wait for a kill looks at memberships and clocks, beside every word of a member.
+pub const ENFORCEMENT_LOOK_INTERVAL: Millis = Millis(100);
+/// How often a leader looks for kills without a receipt that nobody follows.
+pub const STANDING_INTERVAL: Millis = Millis(1_000);
+/// Enforcers that are waited for, by name in one report; the rest are counted.
+pub const CLEAR_LAGGING_MAX: usize = 16;
+/// How often one report of progress follows another on one stream, unless it is the last.
+pub const PROGRESS_INTERVAL: Millis = Millis(100);
+/// How long a call of one node to another may take.
+pub const PEER_CALL_TIMEOUT: Millis = Millis(2_000);
+/// How long a node waits before it asks another one again.
+pub const PEER_RETRY: Millis = Millis(100);
+/// How long a node that is asked about a kill waits until it has applied it.
+pub const CLEAR_APPLY_PATIENCE: Millis = Millis(5_000);
+/// How long a finished receipt is held back until the log has it.
+pub const RECEIPT_RECORD_PATIENCE: Millis = Millis(2_000);
+/// How often a receipt is proposed before it is given up; it is good without the log.
+pub const RECEIPT_RECORD_TRIES: u32 = 30;
+/// Streams of progress of one node at once: people who wait and nodes that ask.
+pub const ENFORCEMENT_STREAMS_MAX: usize = 1_024;

@@ -15,7 +15,7 @@ use std::{
 };
 
 pub use keys::{KEYS, Key};
-pub use routes::{HubRoutes, Region};
+pub use routes::{HubRoutes, Region, Relays};
 
 use crate::sidecar::{SidecarConfig, SidecarConfigError};
 use source::Settings;
@@ -108,6 +108,8 @@ pub struct EdgeConfig {
     pub region: Region,
     /// `hubs.routes`
     pub routes: HubRoutes,
+    /// `hubs.relays`
+    pub relays: Relays,
     /// `hubs.connect_timeout`
     pub connect_timeout: Duration,
     /// `hubs.backoff_min`

@@ -46,6 +46,8 @@ keys! {
         |config| quoted(&config.region);
     "hubs.routes", Some(""), "other ways to particular hubs, as `2=HOST:PORT, 3=HOST:PORT`; usually empty",
         |config| quoted(&config.routes);
+    "hubs.relays", Some(""), "relays to go through instead of nodes, as `relay-1=HOST:PORT`; usually empty",
+        |config| quoted(&config.relays);
     "hubs.connect_timeout", Some("3s"), "how long a hub may take to answer a connection, TLS included",
         |config| quoted(&humantime::format_duration(config.connect_timeout));
     "hubs.backoff_min", Some("50ms"), "the longest wait after the first failed round over all hubs; each round doubles it",

@@ -95,6 +95,7 @@ impl Settings {
             identity_dir: self.path("identity_dir")?,
             region: self.parsed("region", "up to 63 letters, digits, `.`, `_` and `-`")?,
             routes: self.parsed("hubs.routes", "NODE=HOST:PORT, separated by commas")?,
+            relays: self.parsed("hubs.relays", "NAME=HOST:PORT, separated by commas")?,
             connect_timeout: self.duration("hubs.connect_timeout", HUB_CONNECT_TIMEOUT_CEILING.0)?,
             backoff_min: self.duration("hubs.backoff_min", most)?,
             backoff_max,

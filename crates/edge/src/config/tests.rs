@@ -27,7 +27,7 @@ fn only_the_data_directory_has_no_default() {
 #[test]
 fn what_is_printed_reads_back_as_the_same() {
     let text = "data_dir = \"/var/lib/haltline\"\nregion = \"eu-central\"\n\
-                [hubs]\nroutes = \"2=10.0.0.2:1, 3=[::1]:2\"\nbackoff_min = \"20ms\"\nbackoff_max = \"1s 500ms\"";
+                [hubs]\nroutes = \"2=10.0.0.2:1, 3=[::1]:2\"\nrelays = \"relay-1=r:1\"\nbackoff_min = \"20ms\"\nbackoff_max = \"1s 500ms\"";
     let config = load(text).unwrap();
     assert_eq!(load(&config.to_toml()).unwrap(), config);
     assert_eq!((config.routes.0.len(), config.region.as_str()), (2, "eu-central"));

@@ -1,0 +1,273 @@
+//! A hub that does what a test says: a log of events, real keys, real signatures, and ways to lie. And a witness in the
+//! place of the decision engine.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use std::sync::OnceLock;
+
+use haltline_core::{
+    attest::{BundleStatement, FreshStatement, SnapshotStatement},
+    command::Signature,
+    event::{ChainPosition, EnforcementEvent, KillForce, TrustBundleChange, event_bytes},
+    ids::{ClusterId, Digest, EventSeq, Incarnation, KillId, LogIndex, NodeId, Nonce, PublicKey, Version},
+    lease::{BootNanos, Lease},
+    merkle::{self, MerkleTree},
+    selector::Selector,
+    time::{ClusterTime, Millis, WallTime},
+    view::View,
+};
+use haltline_pki::{ClusterPki, NewNode, StatementSigner, TrustBundle};
+use haltline_wire::v1;
+use parking_lot::Mutex;
+use sha2::{Digest as _, Sha256};
+
+use super::enforcement::Enforcement;
+use crate::persist::StoredSnapshot;
+
+/// The name of the enforcer under test.
+pub(crate) const EDGE: &str = "edge-1";
+
+/// A cluster of three nodes, made once: keys cost time.
+pub(crate) fn cluster() -> &'static ClusterPki {
+    static CLUSTER: OnceLock<ClusterPki> = OnceLock::new();
+    let node = |id| NewNode { id: NodeId(id), hosts: vec!["localhost".into()] };
+    CLUSTER.get_or_init(|| ClusterPki::create(&[node(1), node(2), node(3)]).unwrap())
+}
+
+pub(crate) fn bundle() -> TrustBundle {
+    cluster().bundle().clone()
+}
+
+pub(crate) fn node_keys() -> Vec<(NodeId, PublicKey)> {
+    bundle().nodes().iter().map(|(node, keys)| (*node, keys.signing_key)).collect()
+}
+
+/// Who signs, as whom.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Signer<'a> {
+    pub(crate) node: NodeId,
+    pub(crate) key: &'a StatementSigner,
+}
+
+/// A node of the cluster as signer.
+pub(crate) fn node(id: u64) -> Signer<'static> {
+    let identity = cluster().nodes().iter().find(|node| node.id() == NodeId(id)).unwrap();
+    Signer { node: NodeId(id), key: identity.signer() }
+}
+
+/// The hub's copy of the log.
+#[derive(Debug, Clone)]
+pub(crate) struct FakeHub {
+    pub(crate) cluster: ClusterId,
+    pub(crate) incarnation: Incarnation,
+    pub(crate) index: LogIndex,
+    pub(crate) view: View,
+    /// Each event with the index of its entry and the chain after it.
+    pub(crate) events: Vec<(LogIndex, EnforcementEvent, ChainPosition)>,
+}
+
+pub(crate) fn kill_set(kill: u64) -> EnforcementEvent {
+    EnforcementEvent::KillSet { kill: KillId(kill), selector: Selector::default(), force: KillForce::Denying }
+}
+
+pub(crate) fn kill_lifted(kill: u64) -> EnforcementEvent {
+    EnforcementEvent::KillLifted { kill: KillId(kill) }
+}
+
+impl FakeHub {
+    /// A cluster that was founded in the first entry of its log.
+    pub(crate) fn founded(incarnation: u64) -> Self {
+        let (cluster, incarnation) = (bundle().cluster(), Incarnation(incarnation));
+        let view = View::default();
+        let mut hub = Self { cluster, incarnation, index: LogIndex(0), view, events: Vec::new() };
+        hub.commit(&[EnforcementEvent::Founded { cluster_id: cluster, incarnation }]);
+        hub
+    }
+
+    /// One more entry of the log.
+    pub(crate) fn commit(&mut self, events: &[EnforcementEvent]) {
+        self.index = self.index.next();
+        for event in events {
+            self.view.apply(event);
+            self.events.push((self.index, event.clone(), self.view.position));
+        }
+    }
+
+    pub(crate) fn position(&self) -> ChainPosition {
+        self.view.position
+    }
+
+    pub(crate) fn welcome(&self) -> v1::HubMessage {
+        hub_message(v1::hub_message::Message::Welcome(v1::Welcome {
+            node: 1,
+            cluster_id: self.cluster.0.to_vec(),
+            incarnation: self.incarnation.0,
+            index: self.index.0,
+            probe_interval_ms_min: 20,
+        }))
+    }
+
+    /// All events after a position, in one frame.
+    pub(crate) fn frame_after(&self, seq: EventSeq) -> v1::Frame {
+        let rest: Vec<_> = self.events.iter().filter(|(_, _, at)| at.seq > seq).collect();
+        v1::Frame {
+            index: self.index.0,
+            first_event_seq: seq.0,
+            events: rest.iter().map(|(_, event, _)| event_bytes(event).into()).collect(),
+            chain_head: self.position().head.0.to_vec().into(),
+            stops: true,
+        }
+    }
+
+    /// An honest answer to a probe, by a node whose log ends here; the probe is one of three of its barrier.
+    pub(crate) fn fresh(&self, probe: &v1::Probe) -> v1::Fresh {
+        self.fresh_by(node(1), probe, EDGE)
+    }
+
+    pub(crate) fn fresh_by(&self, signer: Signer<'_>, probe: &v1::Probe, name: &str) -> v1::Fresh {
+        let nonce = Nonce(probe.nonce.as_slice().try_into().unwrap());
+        let others = [merkle::leaf(&Nonce([7; 32]), "edge-7"), merkle::leaf(&Nonce([8; 32]), "edge-8")];
+        let tree = MerkleTree::build(vec![others[0], merkle::leaf(&nonce, name), others[1]]).unwrap();
+        let path = tree.path(1).unwrap().concat_bytes();
+        let position = self.position();
+        let statement = FreshStatement {
+            cluster_id: self.cluster,
+            incarnation: self.incarnation,
+            index: self.index,
+            event_seq: position.seq,
+            chain_head: position.head,
+            cluster_time: ClusterTime(self.index.0 * 1_000),
+            root: tree.root(),
+        };
+        v1::Fresh {
+            nonce: probe.nonce.clone(),
+            index: self.index.0,
+            event_seq: position.seq.0,
+            chain_head: position.head.0.to_vec(),
+            cluster_time_ms: self.index.0 * 1_000,
+            node: signer.node.0,
+            signature: signer.key.sign(&statement.to_bytes()).to_vec(),
+            layers: vec![v1::ProofLayer {
+                name: name.into(),
+                position: 1,
+                leaves: 3,
+                path,
+                ..Default::default()
+            }],
+        }
+    }
+
+    pub(crate) fn snapshot(&self) -> StoredSnapshot {
+        self.snapshot_by(node(1))
+    }
+
+    pub(crate) fn snapshot_by(&self, signer: Signer<'_>) -> StoredSnapshot {
+        let body = self.view.encode();
+        let statement = SnapshotStatement {
+            cluster_id: self.cluster,
+            incarnation: self.incarnation,
+            index: self.index,
+            event_seq: self.position().seq,
+            chain_head: self.position().head,
+            body_sha256: Digest(Sha256::digest(&body).into()),
+            cluster_time: ClusterTime(self.index.0 * 1_000),
+            wall_time: WallTime(1),
+        };
+        let signature = Signature(signer.key.sign(&statement.to_bytes()));
+        StoredSnapshot { statement, node: signer.node, signature, body }
+    }
+}
+
+trait ConcatBytes {
+    fn concat_bytes(&self) -> Vec<u8>;
+}
+
+impl ConcatBytes for Vec<Digest> {
+    fn concat_bytes(&self) -> Vec<u8> {
+        self.iter().flat_map(|digest| digest.0).collect()
+    }
+}
+
+/// A change of the trusted keys, endorsed by these.
+pub(crate) fn bundle_change(
+    incarnation: u64,
+    version: u64,
+    keys: Vec<(NodeId, PublicKey)>,
+    endorsers: &[Signer<'_>],
+) -> TrustBundleChange {
+    let statement = BundleStatement {
+        cluster_id: bundle().cluster(),
+        incarnation: Incarnation(incarnation),
+        version: Version(version),
+        keys: &keys,
+    }
+    .to_bytes();
+    let endorse = |signer: &Signer<'_>| (signer.node, Signature(signer.key.sign(&statement)));
+    let endorsements = endorsers.iter().map(endorse).collect();
+    TrustBundleChange { version: Version(version), keys, endorsements }
+}
+
+pub(crate) fn hub_message(message: v1::hub_message::Message) -> v1::HubMessage {
+    v1::HubMessage { message: Some(message) }
+}
+
+/// What was done to decisions, in order.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Act {
+    Provisional(usize, LogIndex),
+    Confirmed(LogIndex, EventSeq),
+    Leased(Lease, ClusterTime),
+    LeaseVoided,
+    Installed(LogIndex),
+}
+
+/// Records what the protocol does, and keeps whether anything may be permitted.
+#[derive(Debug, Default)]
+pub(crate) struct Witness {
+    acts: Mutex<Vec<Act>>,
+    lease: Mutex<Option<Lease>>,
+}
+
+impl Witness {
+    /// What was done since the last look.
+    pub(crate) fn take(&self) -> Vec<Act> {
+        std::mem::take(&mut *self.acts.lock())
+    }
+
+    pub(crate) fn lease(&self) -> Option<Lease> {
+        *self.lease.lock()
+    }
+
+    /// Whether the engine could permit anything under a staleness of two seconds.
+    pub(crate) fn permits(&self, now: BootNanos) -> bool {
+        self.lease().is_some_and(|lease| lease.permits(now, Millis(2_000), Millis(2_000)))
+    }
+}
+
+impl Enforcement for Witness {
+    fn apply_provisional(&self, events: &[EnforcementEvent], index: LogIndex) {
+        self.acts.lock().push(Act::Provisional(events.len(), index));
+    }
+
+    fn confirm(&self, index: LogIndex, event_seq: EventSeq) {
+        self.acts.lock().push(Act::Confirmed(index, event_seq));
+    }
+
+    fn publish_lease(&self, lease: Lease, cluster_time: ClusterTime) {
+        *self.lease.lock() = Some(lease);
+        self.acts.lock().push(Act::Leased(lease, cluster_time));
+    }
+
+    fn void_lease(&self) {
+        *self.lease.lock() = None;
+        self.acts.lock().push(Act::LeaseVoided);
+    }
+
+    fn install(&self, _: View, index: LogIndex, _: ClusterTime) {
+        self.acts.lock().push(Act::Installed(index));
+    }
+
+    fn smallest_staleness(&self) -> Millis {
+        Millis(2_000)
+    }
+}

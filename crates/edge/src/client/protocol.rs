@@ -1,0 +1,409 @@
+//! The enforcer's side of the sync protocol, without I/O: fed with what a hub said and with readings of the clock, it
+//! drives the decision engine and says what to send (design 02, Freshness lease and What is signed).
+//!
+//! ```text
+//!            ┌────────────── opened: Hello with the position held, first probe ◄──────────────┐
+//!            ▼                                                                                │
+//!  Welcome ─► frames: hashed, chained, provisional ─► Fresh: verified end to end ─► lease     │
+//!                │                                       │ confirms, moves mark and keys      │
+//!                └─► quiesced ─► Applied                 ▼                                    │
+//!  SnapshotNeeded ─► snapshot: fetched, verified, installed ──────────────────────────────────┘
+//! ```
+//!
+//! # What must hold
+//! - Whatever is refused changes nothing that permits, and ends the stream: the shell turns to another hub.
+//! - Only a statement signed by a key that is believed, fresh for a nonce of this stream, and fitting the chain that is
+//!   held here, moves the mark, the keys or the lease.
+//! - **The view never goes back under a lease.** Frames act and are acknowledged before anybody vouches for them; if a
+//!   snapshot then puts an earlier position in their place, the lease ends with it and probes sent before count for
+//!   nothing. Otherwise an acknowledged kill could be forgotten while an old lease still permits.
+
+use haltline_core::{
+    attest::Fresh,
+    event::{ChainPosition, EnforcementEvent, event_from_bytes},
+    ids::{ClusterId, EdgeName, EventSeq, Incarnation, LogIndex, NodeId},
+    lease::{BootNanos, LeaseBook, Nanos},
+    mark::{ChainHistory, HighWaterMark},
+    time::Millis,
+    view::View,
+};
+use haltline_pki::KnownHub;
+use haltline_wire::v1;
+
+use super::{
+    enforcement::Enforcement,
+    messages::{Because, Frame, FromHub, SnapshotNeeded, Welcome},
+    refusal::SyncRefusal,
+    stream::{self, Stream},
+    trust::Trust,
+};
+use crate::persist::{MarkRecord, Remembered, StoredSnapshot};
+
+pub(crate) use super::stream::Probe;
+
+/// A place in the log and on the chain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Held {
+    pub(crate) incarnation: Incarnation,
+    pub(crate) index: LogIndex,
+    pub(crate) position: ChainPosition,
+}
+
+/// What is to be done about something that was taken in. Sending is [`Protocol::applied`]'s and [`Protocol::probe`]'s.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Effect {
+    /// Acknowledge up to here once every decision under an older view has returned.
+    Acknowledge { index: LogIndex, event_seq: EventSeq },
+    /// A lease was published; the probe took this long.
+    Renewed { round_trip: Nanos },
+    /// The keys that are believed changed: keep [`Protocol::trust`] before the next mark.
+    KeysChanged,
+    /// The cluster told where its hubs are.
+    Hubs(Vec<KnownHub>),
+    /// This hub can't go on from here: fetch a snapshot from it, then open a new stream.
+    FetchSnapshot,
+}
+
+/// The state of the link, over all streams of one process.
+#[derive(Debug)]
+pub(crate) struct Protocol {
+    name: EdgeName,
+    trust: Trust,
+    mark: HighWaterMark,
+    /// The statement that moved the mark last, if a Fresh did.
+    proof: Option<MarkRecord>,
+    held: Held,
+    history: ChainHistory,
+    leases: LeaseBook,
+    stream: Option<Stream>,
+    /// What is held may have been made up: go on from a snapshot only.
+    must_start_over: bool,
+}
+
+impl Protocol {
+    /// Stands where an earlier life left off. A cached snapshot that can't be installed is named and left aside.
+    pub(crate) fn new(
+        name: EdgeName,
+        remembered: Remembered,
+        enforcement: &impl Enforcement,
+    ) -> (Self, Option<SyncRefusal>) {
+        let Remembered { trust, mark, snapshot, .. } = remembered;
+        let mark = mark.unwrap_or_default();
+        let position = ChainPosition::default();
+        let mut protocol = Self {
+            name,
+            trust,
+            mark,
+            proof: None,
+            held: Held { incarnation: mark.incarnation, index: LogIndex(0), position },
+            history: ChainHistory::starting_at(position),
+            leases: LeaseBook::default(),
+            stream: None,
+            must_start_over: false,
+        };
+        let aside = snapshot.and_then(|snapshot| protocol.install_cached(&snapshot, enforcement).err());
+        (protocol, aside)
+    }
+
+    /// Where the view stands, frames that nobody vouches for included.
+    pub(crate) const fn held(&self) -> Held {
+        self.held
+    }
+
+    /// How far the log was proven to have come.
+    pub(crate) const fn mark(&self) -> HighWaterMark {
+        self.mark
+    }
+
+    /// The proof of the mark, for keeping.
+    pub(crate) const fn proof(&self) -> Option<&MarkRecord> {
+        self.proof.as_ref()
+    }
+
+    /// Whose signatures count.
+    pub(crate) const fn trust(&self) -> &Trust {
+        &self.trust
+    }
+
+    const fn cluster(&self) -> ClusterId {
+        self.trust.cluster()
+    }
+
+    /// A stream to a hub was opened (to this node, if it isn't a relay): what to say first. Probes of earlier streams are forgotten; the lease that they
+    /// gave goes on.
+    pub(crate) fn opened(
+        &mut self,
+        node: Option<NodeId>,
+        now: BootNanos,
+        version: &str,
+        region: &str,
+    ) -> v1::Hello {
+        self.leases = LeaseBook::default();
+        self.stream = Some(Stream::opened(node, now));
+        let Held { incarnation, index, position } = self.held;
+        v1::Hello {
+            incarnation: incarnation.0,
+            index: index.0,
+            event_seq: position.seq.0,
+            chain_head: position.head.0.to_vec(),
+            version: version.to_owned(),
+            region: region.to_owned(),
+        }
+    }
+
+    /// The stream is over. After a refusal that shows a liar or damage, what it brought isn't built upon: the next stream
+    /// begins after a snapshot of another hub.
+    pub(crate) fn closed(&mut self, refused: Option<&SyncRefusal>) {
+        self.stream = None;
+        self.leases = LeaseBook::default();
+        self.must_start_over |= refused.is_some_and(SyncRefusal::is_suspicious);
+    }
+
+    /// Every hub says that it is behind what is held here: then what is held may never have been in the log.
+    pub(crate) const fn start_over(&mut self) {
+        self.must_start_over = true;
+    }
+
+    /// Whether a snapshot must be installed before the next stream is opened.
+    pub(crate) const fn must_start_over(&self) -> bool {
+        self.must_start_over
+    }
+
+    /// The probe that is due at `now`, if one is. The nonce must be random and new; it is noted as sent at `now`, so the
+    /// clock is to be read before.
+    pub(crate) fn probe(
+        &mut self,
+        now: BootNanos,
+        random: impl FnOnce() -> Probe,
+        staleness: Millis,
+    ) -> Option<v1::Probe> {
+        self.stream.as_mut()?.probe(now, random, staleness, &mut self.leases)
+    }
+
+    /// When to look for a due probe again.
+    pub(crate) fn next_probe(&self) -> Option<BootNanos> {
+        self.stream.as_ref().map(Stream::next_probe)
+    }
+
+    /// Whether this hub leaves probes unanswered for too long.
+    pub(crate) fn check_silence(&self, now: BootNanos, patience: Millis) -> Result<(), SyncRefusal> {
+        self.stream.as_ref().map_or(Ok(()), |stream| stream.check_silence(now, patience))
+    }
+
+    /// Every decision under a view older than this has returned: the acknowledgement to send, unless it says nothing
+    /// new on this stream.
+    pub(crate) fn applied(&mut self, index: LogIndex, event_seq: EventSeq) -> Option<v1::EdgeApplied> {
+        self.stream.as_mut()?.applied(index, event_seq)
+    }
+
+    /// Takes one message of the hub in.
+    pub(crate) fn received(
+        &mut self,
+        message: FromHub,
+        now: BootNanos,
+        enforcement: &impl Enforcement,
+    ) -> Result<Vec<Effect>, SyncRefusal> {
+        let welcomed = self.stream.as_ref().is_some_and(Stream::is_welcomed);
+        match message {
+            FromHub::Welcome(welcome) if !welcomed => self.welcome(&welcome),
+            FromHub::Welcome(_) => Err(stream::out_of_turn("frame or Fresh", "second Welcome")),
+            // A hub that can't go on may say so at once.
+            FromHub::SnapshotNeeded(needed) => self.snapshot_needed(needed),
+            _ if !welcomed => Err(stream::out_of_turn("Welcome", "message before it")),
+            FromHub::Frame(frame) => self.frame(&frame, enforcement),
+            FromHub::Fresh(fresh) => self.fresh(fresh, now, enforcement),
+            FromHub::Hubs(hubs) => Ok(vec![Effect::Hubs(hubs)]),
+        }
+    }
+
+    fn welcome(&mut self, welcome: &Welcome) -> Result<Vec<Effect>, SyncRefusal> {
+        let Held { incarnation: held, index, position } = self.held;
+        if welcome.cluster != self.cluster() {
+            return Err(SyncRefusal::OtherCluster { expected: self.cluster(), got: welcome.cluster });
+        }
+        if welcome.incarnation < self.mark.incarnation {
+            return Err(SyncRefusal::OlderIncarnation {
+                held: self.mark.incarnation,
+                got: welcome.incarnation,
+            });
+        }
+        let has_events = position.seq > EventSeq(0);
+        if welcome.incarnation != held && has_events {
+            return Err(SyncRefusal::OtherIncarnation { held, got: welcome.incarnation });
+        }
+        let stream = self.stream.as_mut().ok_or(stream::out_of_turn("nothing", "Welcome"))?;
+        stream.welcome(welcome)?;
+        self.held.incarnation = welcome.incarnation;
+        Ok(vec![Effect::Acknowledge { index, event_seq: position.seq }])
+    }
+
+    fn snapshot_needed(&mut self, needed: SnapshotNeeded) -> Result<Vec<Effect>, SyncRefusal> {
+        // A hub that lags will catch up, and others may be further: its snapshot would only lose what is held here.
+        let lags = needed.because == Because::AheadOfHub || needed.index < self.mark.index;
+        if lags && needed.because != Because::OtherIncarnation {
+            return Err(SyncRefusal::HubBehind { held: self.held.index, hub: needed.index });
+        }
+        Ok(vec![Effect::FetchSnapshot])
+    }
+
+    fn frame(&mut self, frame: &Frame, enforcement: &impl Enforcement) -> Result<Vec<Effect>, SyncRefusal> {
+        let (events, positions) = self.read_frame(frame)?;
+        let mut trust = self.trust.clone();
+        for (event, position) in events.iter().zip(&positions) {
+            if let EnforcementEvent::TrustBundleSet(change) = event
+                && !trust.propose(self.held.incarnation, position.seq, change)?
+            {
+                tracing::warn!(held = %trust.version(), got = %change.version,
+                    "versions of the trust bundle were missed; the keys stay, enrol this enforcer anew before they go");
+            }
+        }
+        // Nothing was changed so far; from here on nothing is refused.
+        for position in &positions {
+            self.history.push(*position)?;
+        }
+        self.trust = trust;
+        self.held.position = self.history.newest();
+        self.held.index = frame.index;
+        enforcement.apply_provisional(&events, frame.index);
+        Ok(vec![Effect::Acknowledge { index: frame.index, event_seq: self.held.position.seq }])
+    }
+
+    /// A frame's events and the chain's positions after each, if it continues the chain that is held.
+    fn read_frame(&self, frame: &Frame) -> Result<(Vec<EnforcementEvent>, Vec<ChainPosition>), SyncRefusal> {
+        let mut position = self.held.position;
+        match frame.first.cmp(&position.seq) {
+            std::cmp::Ordering::Equal => {}
+            std::cmp::Ordering::Greater => {
+                return Err(SyncRefusal::Gap { expected: position.seq, got: frame.first });
+            }
+            std::cmp::Ordering::Less => {
+                return Err(SyncRefusal::Overlap { expected: position.seq, got: frame.first });
+            }
+        }
+        if frame.index < self.held.index {
+            return Err(SyncRefusal::IndexBack { held: self.held.index, got: frame.index });
+        }
+        let positions: Vec<_> = frame
+            .events
+            .iter()
+            .map(|bytes| {
+                position = position.after_bytes(bytes);
+                position
+            })
+            .collect();
+        if position.head != frame.head {
+            let (seq, computed, claimed) = (position.seq, position.head, frame.head);
+            return Err(SyncRefusal::WrongHead { seq, computed, claimed });
+        }
+        let read = |(bytes, at): (&bytes::Bytes, &ChainPosition)| {
+            event_from_bytes(bytes)
+                .map_err(|error| SyncRefusal::UnreadableEvent { seq: at.seq, why: error.to_string() })
+        };
+        let events = frame.events.iter().zip(&positions).map(read).collect::<Result<_, _>>()?;
+        Ok((events, positions))
+    }
+
+    fn fresh(
+        &mut self,
+        fresh: Fresh,
+        now: BootNanos,
+        enforcement: &impl Enforcement,
+    ) -> Result<Vec<Effect>, SyncRefusal> {
+        let sent =
+            self.leases.sent_at(&fresh.nonce).ok_or(SyncRefusal::UnknownNonce { nonce: fresh.nonce })?;
+        let keys = |node| self.trust.key(node);
+        let attested = fresh.verify(&self.name, self.cluster(), self.held.incarnation, keys)?;
+        let at = attested.position();
+        self.history.check(at.chain())?;
+        self.mark.admits(&at)?;
+
+        // Everything is verified. What it covers takes effect first, then the lease.
+        let keys_changed = self.trust.covered(at.event_seq);
+        self.mark = at;
+        self.held.index = self.held.index.max(at.index);
+        self.proof = Some(MarkRecord::new(self.cluster(), at.incarnation, fresh.clone()));
+        enforcement.confirm(at.index, at.event_seq);
+        let lease = self
+            .leases
+            .accept(&fresh.nonce, at.index, self.held.index)
+            .map_err(|_| SyncRefusal::UnknownNonce { nonce: fresh.nonce })?;
+        enforcement.publish_lease(lease, attested.cluster_time());
+        if let Some(stream) = &mut self.stream {
+            stream.answered(now);
+        }
+
+        let mut effects = vec![Effect::Renewed { round_trip: now.since(sent) }];
+        effects.extend(keys_changed.then_some(Effect::KeysChanged));
+        effects.push(Effect::Acknowledge { index: self.held.index, event_seq: self.held.position.seq });
+        Ok(effects)
+    }
+
+    /// Installs a snapshot that was fetched, once verified. What it says in place of what is held is then what counts.
+    pub(crate) fn install(
+        &mut self,
+        snapshot: &StoredSnapshot,
+        enforcement: &impl Enforcement,
+    ) -> Result<Vec<Effect>, SyncRefusal> {
+        let at = self.verify(snapshot)?;
+        self.mark.admits(&at)?;
+        let view = self.decode(snapshot, &at)?;
+
+        let continues = at.incarnation == self.held.incarnation && at.event_seq >= self.held.position.seq;
+        if !continues {
+            enforcement.void_lease();
+        }
+        self.leases = LeaseBook::default();
+        let keys_changed = self.trust.replaced_by_snapshot(view.bundle_version);
+        self.mark = at;
+        self.must_start_over = false;
+        self.held = Held { incarnation: at.incarnation, index: at.index, position: at.chain() };
+        self.history = ChainHistory::starting_at(at.chain());
+        enforcement.install(view, at.index, snapshot.statement.cluster_time);
+        Ok(keys_changed.then_some(Effect::KeysChanged).into_iter().collect())
+    }
+
+    /// A snapshot of an earlier life stands below the mark as often as not, which it may: events follow before anything
+    /// is permitted, and every Fresh must reach the mark.
+    fn install_cached(
+        &mut self,
+        snapshot: &StoredSnapshot,
+        enforcement: &impl Enforcement,
+    ) -> Result<(), SyncRefusal> {
+        let at = self.verify(snapshot)?;
+        if at.incarnation < self.mark.incarnation {
+            return Err(SyncRefusal::OlderIncarnation { held: self.mark.incarnation, got: at.incarnation });
+        }
+        let view = self.decode(snapshot, &at)?;
+        self.held = Held { incarnation: at.incarnation, index: at.index, position: at.chain() };
+        self.history = ChainHistory::starting_at(at.chain());
+        enforcement.install(view, at.index, snapshot.statement.cluster_time);
+        Ok(())
+    }
+
+    fn verify(&self, snapshot: &StoredSnapshot) -> Result<HighWaterMark, SyncRefusal> {
+        let (expected, got) = (self.cluster(), snapshot.statement.cluster_id);
+        if expected != got {
+            return Err(SyncRefusal::OtherCluster { expected, got });
+        }
+        Ok(snapshot.verify(&self.trust)?)
+    }
+
+    fn decode(&self, snapshot: &StoredSnapshot, at: &HighWaterMark) -> Result<View, SyncRefusal> {
+        let content = |why: String| SyncRefusal::SnapshotContent { why };
+        let view = View::decode(&snapshot.body).map_err(|error| content(error.to_string()))?;
+        if view.position != at.chain() {
+            return Err(content(format!(
+                "it stands after event {}, signed was {}",
+                view.position.seq, at.event_seq
+            )));
+        }
+        if view.cluster != Some((self.cluster(), at.incarnation)) {
+            return Err(content("it names another cluster or incarnation".into()));
+        }
+        Ok(view)
+    }
+}
+
+#[cfg(test)]
+#[path = "protocol_test.rs"]
+mod tests;

@@ -1,0 +1,199 @@
+//! Why something that a hub said wasn't believed. Nothing refused ever permits: the enforcer turns to another hub and,
+//! if its lease ends meanwhile, denies.
+
+use haltline_core::{
+    attest::AttestError,
+    ids::{ClusterId, Digest, EventSeq, Incarnation, LogIndex, NodeId, Nonce},
+    limits::{BUNDLE_CHANGES_MAX, NODES_MAX},
+};
+
+/// Why a hub's word was refused. [`SyncRefusal::code`] is stable.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SyncRefusal {
+    /// A message out of form.
+    #[error("`{field}` is malformed: {why}")]
+    Malformed {
+        /// The field.
+        field: &'static str,
+        /// What came, and what was expected.
+        why: String,
+    },
+    /// A message that has no place here.
+    #[error("got a {got} where a {expected} was due")]
+    OutOfTurn {
+        /// What was due.
+        expected: &'static str,
+        /// What came.
+        got: &'static str,
+    },
+    /// Another node serves than the one that was dialled.
+    #[error("dialled node {expected}, but node {got} says that it serves")]
+    WrongNode {
+        /// The node that was dialled.
+        expected: NodeId,
+        /// The node that spoke.
+        got: NodeId,
+    },
+    /// Another cluster.
+    #[error("this enforcer belongs to cluster {expected}, the hub to cluster {got}")]
+    OtherCluster {
+        /// Ours.
+        expected: ClusterId,
+        /// The hub's.
+        got: ClusterId,
+    },
+    /// The hub lives before a restore that this enforcer has seen.
+    #[error(
+        "incarnation {held} of the cluster was seen already, the hub is still in {got}; restart or replace that node"
+    )]
+    OlderIncarnation {
+        /// The latest that was proven here.
+        held: Incarnation,
+        /// The hub's.
+        got: Incarnation,
+    },
+    /// Frames of another incarnation than the one that the view stands in.
+    #[error(
+        "the view stands in incarnation {held}, the hub goes on from there in {got}; a snapshot must come first"
+    )]
+    OtherIncarnation {
+        /// Where the view stands.
+        held: Incarnation,
+        /// The hub's.
+        got: Incarnation,
+    },
+    /// Events are missing.
+    #[error("events from {expected} on are missing: the frame begins at {got}")]
+    Gap {
+        /// The position held.
+        expected: EventSeq,
+        /// Where the frame begins.
+        got: EventSeq,
+    },
+    /// Events came twice.
+    #[error("the frame begins at event {got}, but events up to {expected} are held already")]
+    Overlap {
+        /// The position held.
+        expected: EventSeq,
+        /// Where the frame begins.
+        got: EventSeq,
+    },
+    /// The events aren't those that the frame's head is over.
+    #[error(
+        "after event {seq} the chain's head is {computed} by the events that came, {claimed} by the frame: one is tampered with"
+    )]
+    WrongHead {
+        /// The last event.
+        seq: EventSeq,
+        /// By the events.
+        computed: Digest,
+        /// By the frame.
+        claimed: Digest,
+    },
+    /// The log can't shrink.
+    #[error("the log was at index {held} already and can't be at {got} now")]
+    IndexBack {
+        /// Where it was.
+        held: LogIndex,
+        /// What came.
+        got: LogIndex,
+    },
+    /// An event that this version can't read.
+    #[error("event {seq} can't be read ({why}); if the cluster was upgraded, upgrade this enforcer too")]
+    UnreadableEvent {
+        /// Which.
+        seq: EventSeq,
+        /// What the decoder said.
+        why: String,
+    },
+    /// A Fresh for a probe that this process never sent on this stream, or that was answered already.
+    #[error("a Fresh for the nonce {nonce}, which no waiting probe has: replayed, or for somebody else")]
+    UnknownNonce {
+        /// The nonce.
+        nonce: Nonce,
+    },
+    /// A statement that isn't a trusted node's, or that doesn't fit what is held here.
+    #[error(transparent)]
+    Statement(#[from] AttestError),
+    /// A snapshot that isn't what its header says.
+    #[error("the snapshot is signed, but its content doesn't fit: {why}")]
+    SnapshotContent {
+        /// What doesn't fit.
+        why: String,
+    },
+    /// A snapshot stream out of form.
+    #[error("the snapshot's transfer is broken: {why}")]
+    SnapshotTransfer {
+        /// What came, and what was expected.
+        why: String,
+    },
+    /// A change of the trusted keys with more endorsements than there can be.
+    #[error("a change of the trust bundle with {got} endorsements; a cluster has at most {NODES_MAX} nodes")]
+    BundleEndorsements {
+        /// How many came.
+        got: usize,
+    },
+    /// One change of the trusted keys too many.
+    #[error(
+        "the trust bundle changed {BUNDLE_CHANGES_MAX} times since this enforcer was enrolled; enrol it anew"
+    )]
+    BundleChanges,
+    /// The hub's log is behind what this enforcer holds.
+    #[error("the hub is at index {hub}, behind the {held} that is held here")]
+    HubBehind {
+        /// What is held.
+        held: LogIndex,
+        /// The hub's.
+        hub: LogIndex,
+    },
+    /// Probes stay unanswered.
+    #[error("no probe was answered for {waited_ms} ms")]
+    Silent {
+        /// Since the oldest unanswered probe was sent.
+        waited_ms: u64,
+    },
+}
+
+impl SyncRefusal {
+    /// A stable word for the reason, as metrics, logs and status show it.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Malformed { .. } => "MALFORMED",
+            Self::OutOfTurn { .. } => "OUT_OF_TURN",
+            Self::WrongNode { .. } => "WRONG_NODE",
+            Self::OtherCluster { .. } => "WRONG_CLUSTER",
+            Self::OlderIncarnation { .. } => "OLDER_INCARNATION",
+            Self::OtherIncarnation { .. } => "OTHER_INCARNATION",
+            Self::Gap { .. } => "GAP",
+            Self::Overlap { .. } => "OVERLAP",
+            Self::WrongHead { .. } => "WRONG_HEAD",
+            Self::IndexBack { .. } => "INDEX_BACK",
+            Self::UnreadableEvent { .. } => "UNREADABLE_EVENT",
+            Self::UnknownNonce { .. } => "UNKNOWN_NONCE",
+            Self::Statement(error) => error.code(),
+            Self::SnapshotContent { .. } => "SNAPSHOT_CONTENT",
+            Self::SnapshotTransfer { .. } => "SNAPSHOT_TRANSFER",
+            Self::BundleEndorsements { .. } => "BUNDLE_ENDORSEMENTS",
+            Self::BundleChanges => "BUNDLE_CHANGES_FULL",
+            Self::HubBehind { .. } => "HUB_BEHIND",
+            Self::Silent { .. } => "SILENT",
+        }
+    }
+
+    /// Whether the hub must have lied or been damaged: what an operator should hear of at once. The rest comes with
+    /// restarts, elections and upgrades.
+    #[must_use]
+    pub const fn is_suspicious(&self) -> bool {
+        !matches!(
+            self,
+            Self::HubBehind { .. }
+                | Self::Silent { .. }
+                | Self::OlderIncarnation { .. }
+                | Self::OtherIncarnation { .. }
+                | Self::UnreadableEvent { .. }
+                | Self::SnapshotTransfer { .. }
+                | Self::BundleChanges
+        )
+    }
+}
