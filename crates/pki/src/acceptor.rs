@@ -13,8 +13,9 @@ use std::{
 
 use haltline_core::{
     limits::{
-        TLS_ACCEPTED_QUEUE_MAX, TLS_CONNECTIONS_MAX, TLS_HANDSHAKE_TIMEOUT, TLS_HANDSHAKES_MAX,
-        TLS_RECHECK_INTERVAL, TLS_REFUSAL_LINGER,
+        PUBLIC_CONNECTION_LIFETIME, PUBLIC_CONNECTIONS_MAX, PUBLIC_HANDSHAKES_MAX, TLS_ACCEPTED_QUEUE_MAX,
+        TLS_CONNECTIONS_MAX, TLS_HANDSHAKE_TIMEOUT, TLS_HANDSHAKES_MAX, TLS_RECHECK_INTERVAL,
+        TLS_REFUSAL_LINGER,
     },
     time::Millis,
 };
@@ -29,11 +30,13 @@ use tokio_stream::Stream;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    connection::{PeerIdentity, TlsConnection},
+    certificate::LeafCertificate,
+    connection::{PeerIdentity, PublicCaller, Slots, TlsConnection},
     failure::TlsFailure,
     port::{Port, PortCounters, RefusedBecause, RefusedConnection},
+    source_limit::{SourceLimits, Sources},
     tcp,
-    tls_config::ServerTls,
+    tls_config::{PublicTls, ServerTls},
     verify::Verdict,
 };
 
@@ -63,6 +66,31 @@ impl Default for PortLimits {
     }
 }
 
+/// The bounds of a public port: fewer of everything than on the ports that know their callers, and a share for each source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PublicLimits {
+    /// Of the port.
+    pub port: PortLimits,
+    /// Of each source.
+    pub sources: SourceLimits,
+    /// How long a connection may live.
+    pub lifetime: Millis,
+}
+
+impl Default for PublicLimits {
+    fn default() -> Self {
+        Self {
+            port: PortLimits {
+                connections_max: PUBLIC_CONNECTIONS_MAX,
+                handshakes_max: PUBLIC_HANDSHAKES_MAX,
+                handshake_timeout: TLS_HANDSHAKE_TIMEOUT,
+            },
+            sources: SourceLimits::default(),
+            lifetime: PUBLIC_CONNECTION_LIFETIME,
+        }
+    }
+}
+
 /// Starts to accept connections, on the current tokio runtime. Ends when `shutdown` is cancelled or the [`Incoming`] is
 /// dropped; connections that were handed out live on until they are dropped.
 #[must_use]
@@ -72,35 +100,46 @@ pub fn listen(
     limits: PortLimits,
     shutdown: &CancellationToken,
 ) -> (Incoming, Listening) {
-    let port = Port::new(tls, listener.local_addr().ok());
-    let (sender, receiver) = mpsc::channel(TLS_ACCEPTED_QUEUE_MAX);
-    let accepting = Accepting {
-        port: port.clone(),
-        limits,
-        connections: Arc::new(Semaphore::new(limits.connections_max)),
-        handshakes: Arc::new(Semaphore::new(limits.handshakes_max)),
-        sender,
-        stop: shutdown.child_token(),
-        tasks: TaskTracker::new(),
+    let port = Port::new(tls, listener.local_addr().ok(), None);
+    let caller = |leaf: Option<&LeafCertificate>, remote| match leaf {
+        Some(leaf) => Ok(PeerIdentity::new(leaf, remote)),
+        None => Err(TlsFailure::PeerWithoutCertificate),
     };
-    tokio::spawn(accepting.run(listener));
-    (Incoming(receiver), Listening(port))
+    let incoming = Accepting::start(listener, port.clone(), limits, None, caller, shutdown);
+    (incoming, Listening(port))
 }
 
-/// The verified connections of a port, for `tonic::transport::Server::serve_with_incoming`. Its error never happens: what
-/// fails is refused, counted and logged.
-#[derive(Debug)]
-pub struct Incoming(mpsc::Receiver<TlsConnection>);
+/// Starts to accept connections from anybody, on the current tokio runtime: server TLS alone, within the bounds of each
+/// source. Services behind such a port find a [`PublicCaller`], and nothing that proves who calls.
+#[must_use]
+pub fn listen_public(
+    listener: TcpListener,
+    tls: PublicTls,
+    limits: PublicLimits,
+    shutdown: &CancellationToken,
+) -> (Incoming<PublicCaller>, PublicListening) {
+    let lifetime = tcp::duration(limits.lifetime);
+    let port = Port::new(tls.0, listener.local_addr().ok(), Some(lifetime));
+    let sources = Some(Sources::new(limits.sources));
+    let caller = |_: Option<&LeafCertificate>, remote_addr| Ok(PublicCaller { remote_addr });
+    let incoming = Accepting::start(listener, port.clone(), limits.port, sources, caller, shutdown);
+    (incoming, PublicListening(Listening(port)))
+}
 
-impl Incoming {
+/// The connections of a port, for `tonic::transport::Server::serve_with_incoming`. Its error never happens: what fails is
+/// refused, counted and logged.
+#[derive(Debug)]
+pub struct Incoming<C = PeerIdentity>(mpsc::Receiver<TlsConnection<C>>);
+
+impl<C> Incoming<C> {
     /// The next connection; `None` once the port is shut down.
-    pub async fn accept(&mut self) -> Option<TlsConnection> {
+    pub async fn accept(&mut self) -> Option<TlsConnection<C>> {
         self.0.recv().await
     }
 }
 
-impl Stream for Incoming {
-    type Item = io::Result<TlsConnection>;
+impl<C> Stream for Incoming<C> {
+    type Item = io::Result<TlsConnection<C>>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         self.0.poll_recv(cx).map(|connection| connection.map(Ok))
@@ -148,20 +187,77 @@ impl Listening {
     }
 }
 
-/// The accept loop.
+/// A handle on a running public port. Cheap to clone.
 #[derive(Debug, Clone)]
-struct Accepting {
+pub struct PublicListening(pub(crate) Listening);
+
+impl PublicListening {
+    /// Shows another certificate from the next connection on.
+    pub fn rotate(&self, tls: PublicTls) {
+        self.0.rotate(tls.0);
+    }
+
+    /// Counts since the port opened.
+    #[must_use]
+    pub fn counters(&self) -> PortCounters {
+        self.0.counters()
+    }
+
+    /// The last refused connections, the oldest first.
+    #[must_use]
+    pub fn refusals(&self) -> Vec<RefusedConnection> {
+        self.0.refusals()
+    }
+
+    /// The address of the port, with the number that the system chose for port 0.
+    #[must_use]
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        self.0.local_addr()
+    }
+}
+
+/// Tells who calls, by what the handshake has proven.
+type Identify<C> = fn(Option<&LeafCertificate>, SocketAddr) -> Result<C, TlsFailure>;
+
+/// The accept loop.
+struct Accepting<C> {
     port: Arc<Port>,
     limits: PortLimits,
     connections: Arc<Semaphore>,
     handshakes: Arc<Semaphore>,
-    sender: mpsc::Sender<TlsConnection>,
+    sources: Option<Sources>,
+    identify: Identify<C>,
+    sender: mpsc::Sender<TlsConnection<C>>,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
 
-impl Accepting {
-    async fn run(self, listener: TcpListener) {
+impl<C: Send + 'static> Accepting<C> {
+    fn start(
+        listener: TcpListener,
+        port: Arc<Port>,
+        limits: PortLimits,
+        sources: Option<Sources>,
+        identify: Identify<C>,
+        shutdown: &CancellationToken,
+    ) -> Incoming<C> {
+        let (sender, receiver) = mpsc::channel(TLS_ACCEPTED_QUEUE_MAX);
+        let accepting = Self {
+            port,
+            limits,
+            connections: Arc::new(Semaphore::new(limits.connections_max)),
+            handshakes: Arc::new(Semaphore::new(limits.handshakes_max)),
+            sources,
+            identify,
+            sender,
+            stop: shutdown.child_token(),
+            tasks: TaskTracker::new(),
+        };
+        tokio::spawn(Arc::new(accepting).run(listener));
+        Incoming(receiver)
+    }
+
+    async fn run(self: Arc<Self>, listener: TcpListener) {
         let mut recheck = interval(tcp::duration(TLS_RECHECK_INTERVAL));
         recheck.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -184,8 +280,12 @@ impl Accepting {
         self.tasks.wait().await;
     }
 
-    fn take(&self, stream: TcpStream, remote: SocketAddr) {
+    fn take(self: &Arc<Self>, stream: TcpStream, remote: SocketAddr) {
         self.port.count_accepted();
+        let source = match self.sources.as_ref().map(|sources| sources.admit(remote)).transpose() {
+            Ok(source) => source,
+            Err(because) => return self.port.refuse(remote, because),
+        };
         let Ok(slot) = self.connections.clone().try_acquire_owned() else {
             let max = self.limits.connections_max;
             return self.port.refuse(remote, RefusedBecause::ConnectionsFull { max });
@@ -194,11 +294,12 @@ impl Accepting {
             let max = self.limits.handshakes_max;
             return self.port.refuse(remote, RefusedBecause::HandshakesFull { max });
         };
+        let slots = Slots { _connection: slot, _source: source };
         let this = self.clone();
         self.tasks.spawn(async move {
             tokio::select! {
                 () = this.stop.cancelled() => {}
-                () = this.establish(stream, remote, slot, handshake) => {}
+                () = this.establish(stream, remote, slots, handshake) => {}
             }
         });
     }
@@ -207,10 +308,10 @@ impl Accepting {
         &self,
         stream: TcpStream,
         remote: SocketAddr,
-        slot: OwnedSemaphorePermit,
+        slots: Slots,
         handshake: OwnedSemaphorePermit,
     ) {
-        let result = self.handshake(stream, remote, slot).await;
+        let result = self.handshake(stream, remote, slots).await;
         drop(handshake);
         match result {
             Ok(connection) => {
@@ -219,7 +320,7 @@ impl Accepting {
             }
             Err(Refused { because, open }) => {
                 self.port.refuse(remote, because);
-                if let Some((stream, _slot)) = open {
+                if let Some((stream, _slots)) = open {
                     linger(stream).await;
                 }
             }
@@ -230,8 +331,8 @@ impl Accepting {
         &self,
         stream: TcpStream,
         remote: SocketAddr,
-        slot: OwnedSemaphorePermit,
-    ) -> Result<TlsConnection, Refused> {
+        slots: Slots,
+    ) -> Result<TlsConnection<C>, Refused> {
         let tls = self.port.tls();
         let verdict = Verdict::default();
         let broken = |reason: String| Refused::from(TlsFailure::Broken { reason });
@@ -243,25 +344,25 @@ impl Accepting {
             Ok(Ok(stream)) => stream,
             Ok(Err((error, stream))) => {
                 let failure = verdict.failure().unwrap_or_else(|| tls.explain(&error));
-                return Err(Refused { because: failure.into(), open: Some((stream, slot)) });
+                return Err(Refused { because: failure.into(), open: Some((stream, slots)) });
             }
             Err(_) => {
                 let timeout_ms = self.limits.handshake_timeout.0;
                 return Err(Refused { because: RefusedBecause::HandshakeTimeout { timeout_ms }, open: None });
             }
         };
-        let leaf = verdict.leaf().ok_or(TlsFailure::PeerWithoutCertificate)?;
-        let peer = PeerIdentity::new(&leaf, remote);
-        let (entry, closing) = self.port.register(&leaf, remote)?;
+        let leaf = verdict.leaf();
+        let caller = (self.identify)(leaf.as_ref(), remote)?;
+        let (entry, closing) = self.port.register(leaf.as_ref(), remote)?;
         let closing = Box::pin(closing.cancelled_owned());
-        Ok(TlsConnection { stream, peer, closing, _entry: entry, _slot: slot })
+        Ok(TlsConnection { stream, caller, closing, _entry: entry, _slots: slots })
     }
 }
 
 /// A refusal, and the socket if the peer may still read why.
 struct Refused {
     because: RefusedBecause,
-    open: Option<(TcpStream, OwnedSemaphorePermit)>,
+    open: Option<(TcpStream, Slots)>,
 }
 
 impl From<TlsFailure> for Refused {

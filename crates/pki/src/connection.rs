@@ -20,6 +20,7 @@ use tonic::transport::server::Connected;
 use crate::{
     certificate::LeafCertificate,
     port::OpenEntry,
+    source_limit::SourceSlot,
     subject::{Role, Subject},
     tls_config::ClientTls,
     unix_time::UnixSeconds,
@@ -55,49 +56,67 @@ impl PeerIdentity {
     }
 }
 
-/// The server's end of a connection whose client has been verified.
-pub struct TlsConnection {
+/// Who calls a public port: nobody in particular, from an address. A service there finds it in
+/// `request.extensions().get::<PublicCaller>()`, and never a [`PeerIdentity`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PublicCaller {
+    /// Where it calls from.
+    pub remote_addr: SocketAddr,
+}
+
+/// The server's end of a connection, and who is at the other one: a verified peer, or on a public port a
+/// [`PublicCaller`].
+pub struct TlsConnection<C = PeerIdentity> {
     pub(crate) stream: server::TlsStream<TcpStream>,
-    pub(crate) peer: PeerIdentity,
+    pub(crate) caller: C,
     pub(crate) closing: Pin<Box<WaitForCancellationFutureOwned>>,
     pub(crate) _entry: OpenEntry,
-    pub(crate) _slot: OwnedSemaphorePermit,
+    pub(crate) _slots: Slots,
+}
+
+/// What a connection takes up of its port's bounds, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Slots {
+    pub(crate) _connection: OwnedSemaphorePermit,
+    pub(crate) _source: Option<SourceSlot>,
 }
 
 impl TlsConnection {
     /// The client.
     #[must_use]
     pub const fn peer(&self) -> &PeerIdentity {
-        &self.peer
+        &self.caller
     }
+}
 
+impl<C> TlsConnection<C> {
     /// An error once the connection has been closed from this side, as after the removal of its key.
     fn poll_open(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         match self.closing.as_mut().poll(cx) {
             Poll::Ready(()) => Err(io::Error::new(
                 io::ErrorKind::ConnectionAborted,
-                "closed: the certificate ended or its key is no longer registered",
+                "closed: the certificate ended, its key is no longer registered, or its time is up",
             )),
             Poll::Pending => Ok(()),
         }
     }
 }
 
-impl fmt::Debug for TlsConnection {
+impl<C: fmt::Debug> fmt::Debug for TlsConnection<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TlsConnection").field("peer", &self.peer).finish_non_exhaustive()
+        f.debug_struct("TlsConnection").field("caller", &self.caller).finish_non_exhaustive()
     }
 }
 
-impl Connected for TlsConnection {
-    type ConnectInfo = PeerIdentity;
+impl<C: Clone + Send + Sync + 'static> Connected for TlsConnection<C> {
+    type ConnectInfo = C;
 
-    fn connect_info(&self) -> PeerIdentity {
-        self.peer.clone()
+    fn connect_info(&self) -> C {
+        self.caller.clone()
     }
 }
 
-impl AsyncRead for TlsConnection {
+impl<C: Unpin> AsyncRead for TlsConnection<C> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -108,7 +127,7 @@ impl AsyncRead for TlsConnection {
     }
 }
 
-impl AsyncWrite for TlsConnection {
+impl<C: Unpin> AsyncWrite for TlsConnection<C> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.poll_open(cx)?;
         Pin::new(&mut self.stream).poll_write(cx, bytes)

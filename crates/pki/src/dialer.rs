@@ -15,8 +15,9 @@ use haltline_core::{
     time::Millis,
 };
 use hyper_util::rt::TokioIo;
+use rustls::pki_types::ServerName;
 use tokio::{io::AsyncBufReadExt, net::TcpStream, sync::watch, time::timeout};
-use tokio_rustls::TlsConnector;
+use tokio_rustls::{TlsConnector, client::TlsStream};
 use tonic::transport::{Channel, Uri};
 
 use crate::{
@@ -55,9 +56,7 @@ impl Dialer {
     /// Why the first connection failed.
     pub async fn connect(&self, endpoint: &Endpoint) -> Result<Channel, TlsFailure> {
         let channel = tonic_endpoint(endpoint)?.connect_with_connector(self.connector(endpoint)).await;
-        channel.map_err(|error| {
-            TlsFailure::find(&error).unwrap_or_else(|| TlsFailure::Broken { reason: sources(&error) })
-        })
+        channel.map_err(|error| explain_channel(&error))
     }
 
     /// A gRPC channel that connects when it is first used. A call that can't connect fails as `Unavailable`;
@@ -121,12 +120,7 @@ impl tower::Service<Uri> for Connector {
 }
 
 async fn dial(tls: ClientTls, endpoint: &Endpoint) -> Result<ClientConnection, TlsFailure> {
-    let unreachable = |reason: String| TlsFailure::Unreachable { address: endpoint.to_string(), reason };
-    let name = endpoint.server_name().map_err(|error| unreachable(error.to_string()))?;
-    let tcp =
-        TcpStream::connect(endpoint.socket_target()).await.map_err(|error| unreachable(error.to_string()))?;
-    tcp::tune(&tcp).map_err(|error| unreachable(error.to_string()))?;
-
+    let (name, tcp) = open_tcp(endpoint).await?;
     let verdict = Verdict::default();
     let config = tls
         .config_for(endpoint.expected(), verdict.clone())
@@ -135,19 +129,45 @@ async fn dial(tls: ClientTls, endpoint: &Endpoint) -> Result<ClientConnection, T
         .connect(name, tcp)
         .await
         .map_err(|error| verdict.failure().unwrap_or_else(|| tls.explain(&error)))?;
-
-    match timeout(tcp::duration(CONNECT_CONFIRM_TIMEOUT), stream.fill_buf()).await {
-        Ok(Ok([])) => {
-            return Err(TlsFailure::Broken { reason: "the node closed it right after the handshake".into() });
-        }
-        Ok(Ok(_)) => {}
-        Ok(Err(error)) => return Err(tls.explain(&error)),
-        Err(_) => tracing::debug!(%endpoint, "the server waits to be spoken to; taking that for acceptance"),
-    }
+    first_word(&mut stream, endpoint, |error| tls.explain(error)).await?;
     Ok(ClientConnection { stream, tls })
 }
 
-fn tonic_endpoint(endpoint: &Endpoint) -> Result<tonic::transport::Endpoint, TlsFailure> {
+/// Opens a TCP connection to an endpoint, for a handshake under this name.
+pub(crate) async fn open_tcp(endpoint: &Endpoint) -> Result<(ServerName<'static>, TcpStream), TlsFailure> {
+    let unreachable = |reason: String| TlsFailure::Unreachable { address: endpoint.to_string(), reason };
+    let name = endpoint.server_name().map_err(|error| unreachable(error.to_string()))?;
+    let tcp =
+        TcpStream::connect(endpoint.socket_target()).await.map_err(|error| unreachable(error.to_string()))?;
+    tcp::tune(&tcp).map_err(|error| unreachable(error.to_string()))?;
+    Ok((name, tcp))
+}
+
+/// Waits for the server's first word, by which it accepts us.
+pub(crate) async fn first_word(
+    stream: &mut TlsStream<TcpStream>,
+    endpoint: &Endpoint,
+    explain: impl Fn(&std::io::Error) -> TlsFailure,
+) -> Result<(), TlsFailure> {
+    match timeout(tcp::duration(CONNECT_CONFIRM_TIMEOUT), stream.fill_buf()).await {
+        Ok(Ok([])) => {
+            Err(TlsFailure::Broken { reason: "the node closed it right after the handshake".into() })
+        }
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(error)) => Err(explain(&error)),
+        Err(_) => {
+            tracing::debug!(%endpoint, "the server waits to be spoken to; taking that for acceptance");
+            Ok(())
+        }
+    }
+}
+
+/// What the failure of a channel's first connection comes to.
+pub(crate) fn explain_channel(error: &tonic::transport::Error) -> TlsFailure {
+    TlsFailure::find(error).unwrap_or_else(|| TlsFailure::Broken { reason: sources(error) })
+}
+
+pub(crate) fn tonic_endpoint(endpoint: &Endpoint) -> Result<tonic::transport::Endpoint, TlsFailure> {
     let unreachable = |error: &dyn std::fmt::Display| TlsFailure::Unreachable {
         address: endpoint.to_string(),
         reason: error.to_string(),

@@ -35,6 +35,22 @@ pub enum RefusedBecause {
         /// The bound.
         max: usize,
     },
+    /// One source opens connections faster than a public port lets it.
+    #[error(
+        "this source opens connections too fast: {burst} at once are allowed, and then one every {refill_ms} ms"
+    )]
+    SourceRate {
+        /// How many it may open at once.
+        burst: u32,
+        /// After how many milliseconds one more.
+        refill_ms: u64,
+    },
+    /// One source holds as many connections as a public port lets it.
+    #[error("this source holds {max} connections open, as many as one may")]
+    SourceConnections {
+        /// The bound.
+        max: u32,
+    },
     /// The handshake took too long.
     #[error("the handshake took longer than {timeout_ms} ms")]
     HandshakeTimeout {
@@ -53,6 +69,8 @@ impl RefusedBecause {
         match self {
             Self::ConnectionsFull { .. } => "tls_connections_full",
             Self::HandshakesFull { .. } => "tls_handshakes_full",
+            Self::SourceRate { .. } => "tls_source_rate",
+            Self::SourceConnections { .. } => "tls_source_connections",
             Self::HandshakeTimeout { .. } => "tls_handshake_timeout",
             Self::Tls(failure) => failure.code(),
         }
@@ -77,11 +95,14 @@ pub struct PortCounters {
     pub accepted: u64,
     /// Handshakes that succeeded.
     pub established: u64,
-    /// Connections refused because of a bound.
+    /// Connections refused because of a bound of the port.
     pub refused_full: u64,
+    /// Connections refused because of a bound on one source; on public ports.
+    pub refused_source: u64,
     /// Connections refused in the handshake, timeouts included.
     pub refused_tls: u64,
-    /// Connections closed later, because the certificate ended or the key was removed.
+    /// Connections closed later, because the certificate ended, the key was removed, or (on public ports) their time was
+    /// up.
     pub closed_by_recheck: u64,
     /// Connections open now.
     pub open: u64,
@@ -92,14 +113,17 @@ struct Counts {
     accepted: AtomicU64,
     established: AtomicU64,
     refused_full: AtomicU64,
+    refused_source: AtomicU64,
     refused_tls: AtomicU64,
     closed_by_recheck: AtomicU64,
 }
 
 #[derive(Debug)]
 struct Open {
-    leaf: LeafCertificate,
+    /// What the client showed; nothing on a public port.
+    leaf: Option<LeafCertificate>,
     remote_addr: SocketAddr,
+    since: Instant,
     closing: CancellationToken,
 }
 
@@ -131,6 +155,8 @@ impl LogThrottle {
 #[derive(Debug)]
 pub(crate) struct Port {
     pub(crate) local_addr: Option<SocketAddr>,
+    /// How long a connection may live, if there is a bound.
+    lifetime: Option<Duration>,
     tls: watch::Sender<ServerTls>,
     next_id: AtomicU64,
     open: Mutex<HashMap<u64, Open>>,
@@ -153,9 +179,14 @@ impl Drop for OpenEntry {
 }
 
 impl Port {
-    pub(crate) fn new(tls: ServerTls, local_addr: Option<SocketAddr>) -> Arc<Self> {
+    pub(crate) fn new(
+        tls: ServerTls,
+        local_addr: Option<SocketAddr>,
+        lifetime: Option<Duration>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             local_addr,
+            lifetime,
             tls: watch::Sender::new(tls),
             next_id: AtomicU64::new(0),
             open: Mutex::default(),
@@ -178,34 +209,49 @@ impl Port {
         self.counts.accepted.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Puts a verified connection into the table, then asks the registry once more: a removal between the handshake and
-    /// this moment would have been missed by the recheck that followed it.
+    /// Puts a connection into the table, then asks the registry once more: a removal between the handshake and this moment
+    /// would have been missed by the recheck that followed it.
     pub(crate) fn register(
         self: &Arc<Self>,
-        leaf: &LeafCertificate,
+        leaf: Option<&LeafCertificate>,
         remote_addr: SocketAddr,
     ) -> Result<(OpenEntry, CancellationToken), TlsFailure> {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let closing = CancellationToken::new();
-        let open = Open { leaf: leaf.clone(), remote_addr, closing: closing.clone() };
+        let open = Open { leaf: leaf.cloned(), remote_addr, since: Instant::now(), closing: closing.clone() };
         self.open.lock().insert(id, open);
         let entry = OpenEntry { port: self.clone(), id };
-        self.tls().still_admits(leaf, UnixSeconds::now())?;
+        if let Some(leaf) = leaf {
+            self.tls().still_admits(leaf, UnixSeconds::now())?;
+        }
         self.counts.established.fetch_add(1, Ordering::Relaxed);
         Ok((entry, closing))
     }
 
-    /// Closes every open connection whose certificate has ended or whose key is no longer registered.
+    /// Closes every open connection whose certificate has ended, whose key is no longer registered, or whose time is up.
     pub(crate) fn recheck(&self) {
         self.recheck_at(UnixSeconds::now());
+        self.expire_at(Instant::now());
     }
 
     pub(crate) fn recheck_at(&self, now: UnixSeconds) {
         let tls = self.tls();
         for open in self.open.lock().values().filter(|open| !open.closing.is_cancelled()) {
-            if let Err(failure) = tls.still_admits(&open.leaf, now) {
+            let Some(leaf) = &open.leaf else { continue };
+            if let Err(failure) = tls.still_admits(leaf, now) {
                 self.counts.closed_by_recheck.fetch_add(1, Ordering::Relaxed);
                 tracing::warn!(remote = %open.remote_addr, code = failure.code(), "closing a connection: {failure}");
+                open.closing.cancel();
+            }
+        }
+    }
+
+    pub(crate) fn expire_at(&self, now: Instant) {
+        let Some(lifetime) = self.lifetime else { return };
+        for open in self.open.lock().values().filter(|open| !open.closing.is_cancelled()) {
+            if now.saturating_duration_since(open.since) >= lifetime {
+                self.counts.closed_by_recheck.fetch_add(1, Ordering::Relaxed);
+                tracing::debug!(remote = %open.remote_addr, "closing a connection: its time is up");
                 open.closing.cancel();
             }
         }
@@ -216,6 +262,9 @@ impl Port {
         let counter = match because {
             RefusedBecause::ConnectionsFull { .. } | RefusedBecause::HandshakesFull { .. } => {
                 &self.counts.refused_full
+            }
+            RefusedBecause::SourceRate { .. } | RefusedBecause::SourceConnections { .. } => {
+                &self.counts.refused_source
             }
             RefusedBecause::HandshakeTimeout { .. } | RefusedBecause::Tls(_) => &self.counts.refused_tls,
         };
@@ -242,7 +291,9 @@ impl Port {
 
     pub(crate) fn peers(&self) -> Vec<PeerIdentity> {
         let open = self.open.lock();
-        open.values().map(|open| PeerIdentity::new(&open.leaf, open.remote_addr)).collect()
+        open.values()
+            .filter_map(|open| Some(PeerIdentity::new(open.leaf.as_ref()?, open.remote_addr)))
+            .collect()
     }
 
     pub(crate) fn counters(&self) -> PortCounters {
@@ -251,6 +302,7 @@ impl Port {
             accepted: read(&self.counts.accepted),
             established: read(&self.counts.established),
             refused_full: read(&self.counts.refused_full),
+            refused_source: read(&self.counts.refused_source),
             refused_tls: read(&self.counts.refused_tls),
             closed_by_recheck: read(&self.counts.closed_by_recheck),
             open: self.open.lock().len() as u64,

@@ -196,12 +196,12 @@ async fn a_key_removed_during_its_handshake_is_not_let_in() {
     let registry = std::sync::Arc::new(Registry::default());
     registry.add(two.tls());
     let tls = ServerTls::new(one.tls(), one.bundle(), Roles::NODES, registry.clone()).unwrap();
-    let port = Port::new(tls, None);
+    let port = Port::new(tls, None, None);
     let from = "127.0.0.1:1".parse().unwrap();
-    let open = port.register(two.tls().leaf(), from).unwrap();
+    let open = port.register(Some(two.tls().leaf()), from).unwrap();
     assert_eq!(port.counters().open, 1);
     registry.remove(two.tls());
-    let failure = port.register(two.tls().leaf(), from).unwrap_err();
+    let failure = port.register(Some(two.tls().leaf()), from).unwrap_err();
     assert_eq!(failure.code(), "tls_peer_unregistered");
     assert_eq!(port.counters().open, 1, "the refused one is not in the table");
     drop(open);

@@ -22,7 +22,7 @@ use crate::{
     verify::{ChainVerifier, ClientVerifier, Expected, ServerVerifier, Verdict, provider},
 };
 
-const HTTP2: &[u8] = b"h2";
+pub(crate) const HTTP2: &[u8] = b"h2";
 const HTTP1: &[u8] = b"http/1.1";
 
 /// A port's side of TLS: its certificate, the roles it accepts, the registry it asks. Cheap to clone.
@@ -30,8 +30,31 @@ const HTTP1: &[u8] = b"http/1.1";
 pub struct ServerTls {
     leaf: LeafCertificate,
     resolver: Arc<SingleCertAndKey>,
-    chain: Arc<ChainVerifier>,
+    /// Who checks clients; nobody on a public port, which asks for no certificate.
+    clients: Option<Arc<ChainVerifier>>,
     protocols: Vec<Vec<u8>>,
+}
+
+/// The public port's side of TLS: it shows its certificate and asks for none, so whoever calls is nobody in particular.
+/// A type of its own, so that no other port is opened to strangers by a slip. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct PublicTls(pub(crate) ServerTls);
+
+impl PublicTls {
+    /// A public port for gRPC (HTTP/2).
+    ///
+    /// # Errors
+    /// [`PkiError::Malformed`] if the library refuses the key.
+    pub fn new(identity: &TlsIdentity) -> Result<Self, PkiError> {
+        let (leaf, resolver) = (identity.leaf().clone(), identity.resolver()?);
+        Ok(Self(ServerTls { leaf, resolver, clients: None, protocols: vec![HTTP2.to_vec()] }))
+    }
+
+    /// The same port for HTTP/1.1 too.
+    #[must_use]
+    pub fn with_http1(self) -> Self {
+        Self(self.0.with_http1())
+    }
 }
 
 impl ServerTls {
@@ -49,7 +72,7 @@ impl ServerTls {
         Ok(Self {
             leaf: identity.leaf().clone(),
             resolver: identity.resolver()?,
-            chain: Arc::new(ChainVerifier::new(bundle, accepted, authority)?),
+            clients: Some(Arc::new(ChainVerifier::new(bundle, accepted, authority)?)),
             protocols: vec![HTTP2.to_vec()],
         })
     }
@@ -62,12 +85,14 @@ impl ServerTls {
     }
 
     pub(crate) fn config_for(&self, verdict: Verdict) -> Result<Arc<ServerConfig>, PkiError> {
-        let verifier = ClientVerifier { chain: self.chain.clone(), verdict };
-        let mut config = ServerConfig::builder_with_provider(provider())
+        let builder = ServerConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&TLS13])
-            .map_err(|error| PkiError::crypto("set up TLS 1.3", &error))?
-            .with_client_cert_verifier(Arc::new(verifier))
-            .with_cert_resolver(self.resolver.clone());
+            .map_err(|error| PkiError::crypto("set up TLS 1.3", &error))?;
+        let builder = match self.clients.clone() {
+            Some(chain) => builder.with_client_cert_verifier(Arc::new(ClientVerifier { chain, verdict })),
+            None => builder.with_no_client_auth(),
+        };
+        let mut config = builder.with_cert_resolver(self.resolver.clone());
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
         config.alpn_protocols.clone_from(&self.protocols);
@@ -80,13 +105,16 @@ impl ServerTls {
     }
 
     pub(crate) fn still_admits(&self, leaf: &LeafCertificate, now: UnixSeconds) -> Result<(), TlsFailure> {
-        self.chain.still_admits(leaf, now)
+        self.clients.as_ref().map_or(Ok(()), |clients| clients.still_admits(leaf, now))
     }
 }
 
 impl fmt::Debug for ServerTls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ServerTls").field("chain", &self.chain).finish_non_exhaustive()
+        f.debug_struct("ServerTls")
+            .field("leaf", &self.leaf)
+            .field("clients", &self.clients)
+            .finish_non_exhaustive()
     }
 }
 

@@ -164,6 +164,19 @@ pub(crate) fn check_issued(
     verifier.check(accepted, leaf, intermediates, UnixTime::now(), Usage::Client).map(|_| ())
 }
 
+/// Whether a server that showed this chain, and holds its key, is a node that the bundle lists.
+pub(crate) fn check_server(
+    bundle: &TrustBundle,
+    leaf: &CertificateDer<'_>,
+    intermediates: &[CertificateDer<'_>],
+) -> Result<LeafCertificate, TlsFailure> {
+    let verifier = ChainVerifier::new(bundle, Roles::NODES, Arc::new(bundle.clone()))
+        .map_err(|error| TlsFailure::PeerMalformed { reason: error.to_string() })?;
+    let leaf = verifier.check(Roles::NODES, leaf, intermediates, UnixTime::now(), Usage::Server)?;
+    verifier.check_registered(&leaf)?;
+    Ok(leaf)
+}
+
 fn chain_failure(error: &Error, leaf: &LeafCertificate, now: UnixTime) -> TlsFailure {
     let subject = leaf.subject.clone();
     let now = UnixSeconds(now.as_secs());
@@ -390,6 +403,6 @@ impl ServerCertVerifier for ServerVerifier {
 }
 
 /// Configurations offer TLS 1.3 alone, so this is never asked for; if it were, the answer is no.
-fn only_tls13() -> Error {
+pub(crate) fn only_tls13() -> Error {
     Error::PeerIncompatible(PeerIncompatible::SupportedVersionsExtensionRequired)
 }
