@@ -12,6 +12,7 @@ pub(crate) mod kill;
 pub(crate) mod kills;
 mod node;
 pub(crate) mod operator;
+mod process;
 mod question;
 pub(crate) mod resource;
 mod revocations;
