@@ -7,6 +7,8 @@
 
 mod command;
 mod command_message;
+mod credential;
+mod enforcer;
 mod outcome;
 mod receipt;
 mod resource;
@@ -14,6 +16,7 @@ mod value;
 
 pub use command::{bare_command, request};
 pub use command_message::{command_request, meta_of};
+pub use enforcer::{edge, join_token};
 pub use outcome::{adjusted, outcome_reply, reply};
 pub use resource::{
     agent, approval, blast_radius, event, fleet, kill, lifted_kill, node, person, revocation,

@@ -158,6 +158,17 @@ impl From<&Rejection> for Refusal {
         match rejection {
             Rejection::NotFounded => refusal.retry_after(RETRY_NOT_FOUNDED),
             Rejection::RequestTableFull { .. } => refusal.retry_after(RETRY_FULL),
+            Rejection::Killed { kill, .. } => refusal.with("kill", kill.to_string()),
+            Rejection::CredentialTtl { max, .. } | Rejection::JoinTokenTtl { max, .. } => {
+                refusal.with("max_ms", max.0.to_string())
+            }
+            Rejection::InstanceLimit { path, live, max } => refusal
+                .with("fleet", path.to_string())
+                .with("live", live.to_string())
+                .with("max", max.to_string()),
+            Rejection::BundleVersion { expected, .. } => {
+                refusal.with("expected_version", expected.to_string())
+            }
             Rejection::UnknownFleet { nearest: Some(nearest), .. } => {
                 refusal.with("nearest", nearest.to_string())
             }
@@ -192,6 +203,13 @@ const fn code_of(rejection: &Rejection) -> Code {
         | Rejection::BadKey { .. }
         | Rejection::BadCount { .. }
         | Rejection::KillDuration { .. }
+        | Rejection::JoinTokenTtl { .. }
+        | Rejection::EdgePaths { .. }
+        | Rejection::RelaysOnly { .. }
+        | Rejection::CredentialTtl { .. }
+        | Rejection::BadReceipt { .. }
+        | Rejection::BadBundle { .. }
+        | Rejection::BadEndorsement { .. }
         | Rejection::RevocationByMachineOnly
         | Rejection::PolicyOutOfRange { .. } => Code::InvalidArgument,
         Rejection::UnknownFleet { .. }
@@ -200,20 +218,32 @@ const fn code_of(rejection: &Rejection) -> Code {
         | Rejection::NoSuchPerson { .. }
         | Rejection::UnknownNode { .. }
         | Rejection::UnknownEdge { .. }
+        | Rejection::UnknownJoinToken { .. }
+        | Rejection::UnknownBundle { .. }
         | Rejection::UnknownKill { .. }
         | Rejection::UnknownApproval { .. } => Code::NotFound,
         Rejection::RequestIdReused
         | Rejection::PathTaken { .. }
         | Rejection::PersonExists { .. }
-        | Rejection::KeyTaken { .. } => Code::AlreadyExists,
-        Rejection::RequestTableFull { .. } | Rejection::TableFull { .. } => Code::ResourceExhausted,
-        Rejection::VersionMismatch { .. } | Rejection::KillChanged { .. } => Code::Aborted,
+        | Rejection::KeyTaken { .. }
+        | Rejection::JoinTokenExists { .. }
+        | Rejection::EdgeExists { .. }
+        | Rejection::CredentialIdTaken { .. }
+        | Rejection::ReceiptExists { .. } => Code::AlreadyExists,
+        Rejection::RequestTableFull { .. }
+        | Rejection::TableFull { .. }
+        | Rejection::InstanceLimit { .. } => Code::ResourceExhausted,
+        Rejection::VersionMismatch { .. }
+        | Rejection::KillChanged { .. }
+        | Rejection::BundleVersion { .. } => Code::Aborted,
         Rejection::DeadlinePassed { .. }
         | Rejection::FleetNotEmpty { .. }
         | Rejection::LimitExceedsParent { .. }
         | Rejection::SecondPersonMustApprove { .. }
         | Rejection::TooFewApprovers { .. }
         | Rejection::LastAdmin { .. }
+        | Rejection::Revoked { .. }
+        | Rejection::Killed { .. }
         | Rejection::AlreadySigned { .. } => Code::FailedPrecondition,
     }
 }
@@ -238,6 +268,13 @@ fn field_of(rejection: &Rejection) -> Option<String> {
         Rejection::KillDuration { what: KillDurationName::Expiry, .. } => "expires_after_ms",
         Rejection::RevocationByMachineOnly => "target",
         Rejection::PolicyOutOfRange { .. } => "policy",
+        Rejection::JoinTokenExists { .. } | Rejection::UnknownJoinToken { .. } => "token",
+        Rejection::JoinTokenTtl { .. } | Rejection::CredentialTtl { .. } => "ttl_ms",
+        Rejection::EdgePaths { .. } => "paths",
+        Rejection::RelaysOnly { .. } => "trusted_for_acks",
+        Rejection::CredentialIdTaken { what, .. } => return Some(what.to_string()),
+        Rejection::BundleVersion { .. } => "version",
+        Rejection::BadBundle { .. } => "keys",
         _ => return None,
     };
     Some(field.to_owned())

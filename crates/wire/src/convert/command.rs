@@ -2,9 +2,9 @@
 
 use haltline_core::{
     command::{
-        AgentDelete, AgentRegister, AgentUpdate, Approve, Command, FleetCreate, FleetDelete, FleetUpdate,
-        KillCommand, KillMode, PersonAdd, PersonRemove, PersonUpdate, Request, Resume, Revoke, Signature,
-        Withdraw,
+        AgentDelete, AgentRegister, AgentUpdate, Approve, Command, EdgeRemove, FleetCreate, FleetDelete,
+        FleetUpdate, JoinTokenDelete, KillCommand, KillMode, PersonAdd, PersonRemove, PersonUpdate, Request,
+        Resume, Revoke, Signature, Withdraw,
     },
     ids::{ApprovalId, KillId, PersonId, Version},
     time::{ClusterTime, Millis},
@@ -16,7 +16,7 @@ use super::{
 };
 use crate::v1::{self, command_request::Command as Message};
 
-/// A command as `caller` asks for it.
+/// A command as a person asks for it. What only nodes ask for, by themselves, has no message.
 ///
 /// # Errors
 /// The first field that isn't what it should be.
@@ -95,6 +95,24 @@ fn split(message: Message) -> Result<(Option<v1::RequestMeta>, Command), Convert
             let expected = "approvals_to_resume and approvals_to_widen";
             let policy = required(message.policy, "policy", expected)?;
             (message.meta, Command::PolicyUpdate(policy.into()))
+        }
+        Message::CreateJoinToken(mut message) => {
+            (message.meta.take(), Command::JoinTokenCreate(message.try_into()?))
+        }
+        Message::DeleteJoinToken(message) => {
+            let token = id(&message.token, "token")?;
+            (message.meta, Command::JoinTokenDelete(JoinTokenDelete { token }))
+        }
+        Message::UpdateEdge(mut message) => (message.meta.take(), Command::EdgeUpdate(message.try_into()?)),
+        Message::RemoveEdge(message) => {
+            let edge = parsed(&message.name, "name")?;
+            (message.meta, Command::EdgeRemove(EdgeRemove { edge }))
+        }
+        Message::IssueCredential(mut message) => {
+            (message.meta.take(), Command::CredentialIssue(message.try_into()?))
+        }
+        Message::ProposeTrustBundle(mut message) => {
+            (message.meta.take(), Command::BundlePropose(message.try_into()?))
         }
     })
 }

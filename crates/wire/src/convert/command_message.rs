@@ -1,4 +1,7 @@
 //! Commands as messages: what a client sends, and what an approver is shown.
+//!
+//! What only nodes ask for, by themselves (an enforcer's enrolment, a receipt, an endorsement), has no message: it never
+//! comes through the API.
 
 use haltline_core::command::{
     Command, FleetCreate, FleetUpdate, KillCommand, KillMode, PersonAdd, PersonUpdate, Request, Signature,
@@ -7,11 +10,12 @@ use haltline_core::command::{
 use super::value::label_map;
 use crate::v1::{self, command_request::Command as Message};
 
-/// The request as one message of the pipelined stream; its inner message is the one that the unary call takes.
+/// The request as one message of the pipelined stream; its inner message is the one that the unary call takes. There is
+/// none for what only nodes ask for.
 #[must_use]
 pub fn command_request(sequence: u64, request: &Request) -> v1::CommandRequest {
     let meta = Some(meta_of(request));
-    v1::CommandRequest { sequence, command: Some(message(meta, &request.command)) }
+    v1::CommandRequest { sequence, command: message(meta, &request.command) }
 }
 
 /// What every command carries.
@@ -24,8 +28,8 @@ pub fn meta_of(request: &Request) -> v1::RequestMeta {
     }
 }
 
-fn message(meta: Option<v1::RequestMeta>, command: &Command) -> Message {
-    match command {
+fn message(meta: Option<v1::RequestMeta>, command: &Command) -> Option<Message> {
+    Some(match command {
         Command::FleetCreate(create) => {
             Message::CreateFleet(v1::CreateFleetRequest { meta, fleet: Some(new_fleet(create)) })
         }
@@ -77,7 +81,24 @@ fn message(meta: Option<v1::RequestMeta>, command: &Command) -> Message {
         Command::PolicyUpdate(policy) => {
             Message::UpdatePolicy(v1::UpdatePolicyRequest { meta, policy: Some((*policy).into()) })
         }
-    }
+        Command::JoinTokenCreate(create) => {
+            Message::CreateJoinToken(v1::CreateJoinTokenRequest { meta, ..create.into() })
+        }
+        Command::JoinTokenDelete(delete) => {
+            Message::DeleteJoinToken(v1::DeleteJoinTokenRequest { meta, token: delete.token.0.to_vec() })
+        }
+        Command::EdgeUpdate(update) => Message::UpdateEdge(v1::UpdateEdgeRequest { meta, ..update.into() }),
+        Command::EdgeRemove(remove) => {
+            Message::RemoveEdge(v1::RemoveEdgeRequest { meta, name: remove.edge.to_string() })
+        }
+        Command::CredentialIssue(issue) => {
+            Message::IssueCredential(v1::IssueCredentialRequest { meta, ..issue.into() })
+        }
+        Command::BundlePropose(propose) => {
+            Message::ProposeTrustBundle(v1::ProposeTrustBundleRequest { meta, ..propose.into() })
+        }
+        Command::EdgeEnrol(_) | Command::ReceiptRecord(_) | Command::BundleEndorse(_) => return None,
+    })
 }
 
 fn new_fleet(create: &FleetCreate) -> v1::Fleet {
@@ -170,6 +191,12 @@ pub(super) const fn meta_mut(message: &mut Message) -> Option<&mut v1::RequestMe
         Message::Withdraw(message) => &mut message.meta,
         Message::Revoke(message) => &mut message.meta,
         Message::UpdatePolicy(message) => &mut message.meta,
+        Message::CreateJoinToken(message) => &mut message.meta,
+        Message::DeleteJoinToken(message) => &mut message.meta,
+        Message::UpdateEdge(message) => &mut message.meta,
+        Message::RemoveEdge(message) => &mut message.meta,
+        Message::IssueCredential(message) => &mut message.meta,
+        Message::ProposeTrustBundle(message) => &mut message.meta,
     };
     meta.as_mut()
 }

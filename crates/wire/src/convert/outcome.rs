@@ -52,6 +52,29 @@ fn message(stamp: Stamp, outcome: &Outcome) -> Message {
         Outcome::Withdrawn { approval } => Message::Withdrawn(v1::Withdrawn { approval: approval.0 }),
         Outcome::Revoked { ends } => Message::Revoked(v1::Revoked { ends_ms: ends.0 }),
         Outcome::PolicyStored => Message::PolicyStored(v1::PolicyStored {}),
+        Outcome::JoinTokenStored { token, expires } => {
+            Message::JoinTokenStored(v1::JoinTokenStored { token: token.0.to_vec(), expires_ms: expires.0 })
+        }
+        Outcome::JoinTokenDeleted { token } => {
+            Message::JoinTokenDeleted(v1::JoinTokenDeleted { token: token.0.to_vec() })
+        }
+        Outcome::EdgeStored { edge, version } => {
+            Message::EdgeStored(v1::EdgeStored { name: edge.to_string(), version: version.0 })
+        }
+        Outcome::EdgeRemoved { edge } => Message::EdgeRemoved(v1::EdgeRemoved { name: edge.to_string() }),
+        Outcome::CredentialIssued(issued) => Message::CredentialIssued((&**issued).into()),
+        Outcome::ReceiptRecorded { kill } => Message::ReceiptRecorded(v1::ReceiptRecorded { kill: kill.0 }),
+        Outcome::BundleProposed { version, needed } => {
+            Message::TrustBundleProposed(v1::TrustBundleProposed { version: version.0, needed: *needed })
+        }
+        Outcome::BundleEndorsed { version, endorsed, needed, in_force } => {
+            Message::TrustBundleEndorsed(v1::TrustBundleEndorsed {
+                version: version.0,
+                endorsed: *endorsed,
+                needed: *needed,
+                in_force: *in_force,
+            })
+        }
     }
 }
 

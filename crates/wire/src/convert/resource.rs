@@ -1,16 +1,18 @@
 //! What the state holds, as resources that people read.
 
 use haltline_core::{
-    command::NodeRecord,
-    command::RevocationTarget,
+    command::{EnforcerKind, NodeRecord, RevocationTarget},
     event::ChainPosition,
     ids::{ApprovalId, KillId, PersonId},
+    lease::{Drift, bound},
     path::{AgentPath, FleetPath},
+    selector::Selector,
     state::{
         BlastRadius, State,
         change::Change,
         records::{Agent, Fleet, Kill, LiftedKill, PendingApproval, Person, Revocation},
     },
+    text::Labels,
     time::Stamp,
 };
 
@@ -37,7 +39,8 @@ pub fn fleet(state: &State, path: &FleetPath, fleet: &Fleet) -> v1::Fleet {
         updated: Some(fleet.updated.into()),
         agents: state.agents_under(Some(path)).count() as u64,
         stopped_by: numbers(state.kills_stopping_fleet(path)),
-        ..v1::Fleet::default()
+        live_instances: state.live_instances(path),
+        kill_bound_ms: bound(state.staleness_touched(&everything_in(path)), Drift::default()).0,
     }
 }
 
@@ -52,6 +55,10 @@ pub fn agent(state: &State, path: &AgentPath, agent: &Agent) -> v1::Agent {
         registered: Some(agent.registered.into()),
         stopped_by: numbers(state.kills_stopping_agent(path)),
     }
+}
+
+fn everything_in(fleet: &FleetPath) -> Selector {
+    Selector { fleet: Some(fleet.clone()), ..Selector::default() }
 }
 
 fn numbers(kills: Vec<KillId>) -> Vec<u64> {
@@ -153,6 +160,22 @@ fn summary(command: &haltline_core::command::Command) -> String {
             "ask for {} people to resume and {} to widen",
             policy.approvals_to_resume, policy.approvals_to_widen
         ),
+        Command::JoinTokenCreate(create) => match create.kind {
+            EnforcerKind::Edge => format!("let in edge {}", create.edge),
+            EnforcerKind::Relay => format!("let in relay {}", create.edge),
+        },
+        Command::JoinTokenDelete(delete) => format!("delete join token {}", delete.token),
+        Command::EdgeEnrol(enrol) => format!("enrol an edge with join token {}", enrol.token),
+        Command::EdgeUpdate(update) => format!("change edge {}", update.edge),
+        Command::EdgeRemove(remove) => format!("remove edge {}", remove.edge),
+        Command::CredentialIssue(issue) => format!("issue a credential to {}", issue.agent),
+        Command::ReceiptRecord(signed) => format!("keep the receipt of {}", signed.receipt.kill),
+        Command::BundlePropose(propose) => {
+            format!("propose version {} of the trust bundle", propose.version)
+        }
+        Command::BundleEndorse(endorse) => {
+            format!("endorse version {} of the trust bundle", endorse.version)
+        }
     }
 }
 
@@ -171,6 +194,7 @@ pub fn revocation(target: &RevocationTarget, revocation: &Revocation) -> v1::Rev
 /// What a kill would stop, beside how much there is.
 #[must_use]
 pub fn blast_radius(state: &State, radius: &BlastRadius) -> v1::BlastRadius {
+    let max_staleness = state.staleness_touched(&radius.selector);
     v1::BlastRadius {
         selector: Some((&radius.selector).into()),
         fleets: radius.fleets,
@@ -181,8 +205,23 @@ pub fn blast_radius(state: &State, radius: &BlastRadius) -> v1::BlastRadius {
         fleets_registered: state.fleets().len() as u64,
         agents_registered: state.agents().len() as u64,
         adjusted: adjusted(radius.adjusted).into(),
-        ..v1::BlastRadius::default()
+        live_instances: live_instances(state, &radius.selector),
+        edges: state.edges().len() as u64,
+        max_staleness_ms: max_staleness.0,
+        bound_ms: bound(max_staleness, Drift::default()).0,
     }
+}
+
+/// Running copies of the agents that a selector may stop something of.
+fn live_instances(state: &State, selector: &Selector) -> u64 {
+    let reach = selector.reach();
+    let agents = state.agents_under(reach.as_ref());
+    let needs_labels = !selector.labels.is_empty();
+    let touched = agents.filter(|agent| {
+        let labels = if needs_labels { state.effective_labels(agent) } else { Labels::none() };
+        selector.may_touch(agent, &labels)
+    });
+    touched.map(|agent| state.live_instances_of(agent)).sum()
 }
 
 /// One change, at its place in the log.

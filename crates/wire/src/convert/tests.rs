@@ -3,17 +3,20 @@
 
 use haltline_core::{
     command::{
-        AgentDelete, AgentRegister, AgentUpdate, Approve, Caller, ClusterPolicy, Command, FleetCreate,
-        FleetDelete, FleetUpdate, KillCommand, KillMode, PersonAdd, PersonRemove, PersonUpdate, Request,
-        Resume, RevocationTarget, Revoke, Role, RoleBinding, Signature, Withdraw,
+        AgentDelete, AgentRegister, AgentUpdate, Approve, BundleEndorse, BundlePropose, Caller,
+        ClusterPolicy, Command, CredentialIssue, EdgeEnrol, EdgeRemove, EdgeUpdate, EnforcerKind,
+        FleetCreate, FleetDelete, FleetUpdate, JoinProof, JoinTokenCreate, JoinTokenDelete, KillCommand,
+        KillMode, PersonAdd, PersonRemove, PersonUpdate, Request, Resume, RevocationTarget, Revoke, Role,
+        RoleBinding, Signature, Withdraw,
     },
     ids::{
-        ApprovalId, CredentialId, GrantId, InstanceId, KeyHash, KillId, PersonId, PublicKey, RequestId,
-        Version,
+        ApprovalId, CredentialId, Digest, EdgeName, GrantId, InstanceId, JoinTokenId, KeyHash, KillId,
+        NodeId, PersonId, PublicKey, RequestId, Version,
     },
     path::{AgentPath, FleetPath},
     policy::{Intent, Limits},
     selector::{Pattern, Selector},
+    state::Scope,
     text::{Labels, Reason, Text},
     time::{ClusterTime, Millis},
 };
@@ -197,9 +200,70 @@ fn quorum_command() -> impl Strategy<Value = Command> {
     ]
 }
 
+fn edge_name() -> impl Strategy<Value = EdgeName> {
+    "[a-z0-9]([a-z0-9-]{0,8}[a-z0-9])?(\\.[a-z0-9]([a-z0-9-]{0,8}[a-z0-9])?){0,2}"
+        .prop_map(|text| text.parse().unwrap())
+}
+
+fn scopes() -> impl Strategy<Value = Vec<Scope>> {
+    vec(option::of(fleet_path()), 0..4)
+}
+
+fn enforcer_command() -> impl Strategy<Value = Command> {
+    let kind = prop_oneof![Just(EnforcerKind::Edge), Just(EnforcerKind::Relay)];
+    let ids = (any::<[u8; 16]>(), any::<[u8; 32]>());
+    let create = (ids, edge_name(), kind, scopes(), any::<bool>(), any::<u64>()).prop_map(
+        |((token, hash), edge, kind, paths, trusted_for_acks, ttl)| {
+            let (token, secret_hash, ttl) = (JoinTokenId(token), Digest(hash), Millis(ttl));
+            let create = JoinTokenCreate { token, secret_hash, edge, kind, paths, trusted_for_acks, ttl };
+            Command::JoinTokenCreate(create)
+        },
+    );
+    let delete = any::<[u8; 16]>()
+        .prop_map(|token| Command::JoinTokenDelete(JoinTokenDelete { token: JoinTokenId(token) }));
+    let update = (edge_name(), option::of(scopes()), any::<Option<bool>>(), any::<Option<bool>>()).prop_map(
+        |(edge, paths, trusted_for_acks, fails_open)| {
+            Command::EdgeUpdate(EdgeUpdate { edge, paths, trusted_for_acks, fails_open })
+        },
+    );
+    let remove = edge_name().prop_map(|edge| Command::EdgeRemove(EdgeRemove { edge }));
+    let keys = vec((any::<u64>(), any::<[u8; 32]>()), 0..4);
+    let propose = (any::<u64>(), keys).prop_map(|(version, keys)| {
+        let keys = keys.into_iter().map(|(node, key)| (NodeId(node), PublicKey(key))).collect();
+        Command::BundlePropose(BundlePropose { version: Version(version), keys })
+    });
+    prop_oneof![create, delete, update, remove, propose]
+}
+
+fn credential_command() -> impl Strategy<Value = Command> {
+    let id = || any::<[u8; 16]>();
+    let words = (text(), vec(glob(), 0..4), option::of(text()), any::<Option<u64>>());
+    ((id(), id(), id()), agent_path(), words).prop_map(
+        |((credential, instance, grant), agent, (task, scope, audience, ttl))| {
+            Command::CredentialIssue(CredentialIssue {
+                credential: CredentialId(credential),
+                instance: InstanceId(instance),
+                grant: GrantId(grant),
+                agent,
+                task,
+                scope,
+                audience,
+                ttl: ttl.map(Millis),
+            })
+        },
+    )
+}
+
 fn any_request() -> impl Strategy<Value = Request> {
-    let command =
-        prop_oneof![fleet_command(), agent_command(), person_command(), stop_command(), quorum_command()];
+    let command = prop_oneof![
+        fleet_command(),
+        agent_command(),
+        person_command(),
+        stop_command(),
+        quorum_command(),
+        enforcer_command(),
+        credential_command(),
+    ];
     let signature = option::of(vec(any::<u8>(), 64));
     (any::<[u8; 16]>(), person(), any::<u64>(), signature, command).prop_map(
         |(id, caller, deadline, signature, command)| Request {
@@ -286,6 +350,66 @@ fn errors_name_the_field_what_came_and_what_would_be_right() {
     let roles = vec![v1::RoleBinding { role: 99, path: String::new() }];
     let error = error_of(Message::AddPerson(v1::AddPersonRequest { tls_keys: Vec::new(), roles, ..person }));
     assert!(error.starts_with("roles[0].role: is 99, which stands for nothing here"), "{error}");
+}
+
+#[test]
+fn what_only_nodes_ask_for_has_no_message() {
+    let node = |command| Request {
+        id: RequestId([1; 16]),
+        caller: Caller::Node(NodeId(1)),
+        deadline: ClusterTime(1),
+        signature: None,
+        command,
+    };
+    let enrol = EdgeEnrol {
+        token: JoinTokenId([1; 16]),
+        proof: JoinProof::of_secret(&[2; 32]),
+        key: KeyHash([3; 32]),
+    };
+    let endorse = BundleEndorse { version: Version(2), signature: Signature([0; 64]) };
+    for command in [Command::EdgeEnrol(enrol), Command::BundleEndorse(endorse)] {
+        assert_eq!(command_request(0, &node(command)).command, None);
+    }
+}
+
+#[test]
+fn errors_about_enforcers_and_credentials_name_the_field() {
+    use v1::command_request::Command as Message;
+    let token = v1::CreateJoinTokenRequest {
+        meta: meta(),
+        token: vec![1; 16],
+        secret_hash: vec![2; 32],
+        edge: "eu-gate".into(),
+        kind: v1::EnforcerKind::Edge.into(),
+        paths: vec!["acme".into(), "Acme".into()],
+        trusted_for_acks: false,
+        ttl_ms: 1,
+    };
+    let create = |token| error_of(Message::CreateJoinToken(token));
+    assert!(create(token.clone()).starts_with("paths[1]: "));
+    let kindless = v1::CreateJoinTokenRequest { kind: 0, paths: Vec::new(), ..token.clone() };
+    assert_eq!(create(kindless), "kind: is missing; expected ENFORCER_KIND_EDGE or ENFORCER_KIND_RELAY");
+    let short = v1::CreateJoinTokenRequest { secret_hash: vec![2; 31], ..token.clone() };
+    assert!(create(short).starts_with("secret_hash: is 31 bytes long"));
+    assert!(create(v1::CreateJoinTokenRequest { edge: "Eu Gate".into(), ..token }).starts_with("edge: "));
+
+    let issue = v1::IssueCredentialRequest {
+        meta: meta(),
+        credential: vec![1; 16],
+        instance: vec![2; 16],
+        grant: vec![3; 16],
+        agent: "acme/bot".into(),
+        scope: vec!["pay.*".into(), String::new()],
+        ..v1::IssueCredentialRequest::default()
+    };
+    let error = |issue| error_of(Message::IssueCredential(issue));
+    assert!(error(issue.clone()).starts_with("scope[1]: "));
+    let nobody = v1::IssueCredentialRequest { instance: Vec::new(), scope: Vec::new(), ..issue };
+    assert_eq!(error(nobody), "instance: is missing; expected an instance id");
+
+    let keys = vec![v1::NodeSigningKey { node: 1, key: vec![1; 32] }, v1::NodeSigningKey::default()];
+    let propose = v1::ProposeTrustBundleRequest { meta: meta(), keys, version: 2 };
+    assert!(error_of(Message::ProposeTrustBundle(propose)).starts_with("keys[1].key: is missing"));
 }
 
 #[test]

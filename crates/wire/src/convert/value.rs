@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, str::FromStr};
 use haltline_core::{
     command::{ClusterPolicy, RevocationTarget, Role, RoleBinding},
     ids::{
-        ClusterId, CredentialId, Digest, GrantId, InstanceId, KeyHash, KillId, LogIndex, PersonId, PublicKey,
-        RequestId,
+        ClusterId, CredentialId, Digest, GrantId, InstanceId, JoinTokenId, KeyHash, KillId, LogIndex,
+        PersonId, PublicKey, RequestId,
     },
     path::FleetPath,
     policy::{EffectiveLimits, Intent, Limits},
@@ -44,6 +44,7 @@ raw_ids! {
     Digest = "a SHA-256 digest",
     GrantId = "a grant id",
     InstanceId = "an instance id",
+    JoinTokenId = "a join token's id",
     KeyHash = "a SHA-256 key hash",
     PublicKey = "an Ed25519 public key",
     RequestId = "a request id",
