@@ -566,3 +566,9 @@ pub const RECEIPT_RECORD_PATIENCE: Millis = Millis(2_000);
 pub const RECEIPT_RECORD_TRIES: u32 = 30;
 /// Streams of progress of one node at once: people who wait and nodes that ask.
 pub const ENFORCEMENT_STREAMS_MAX: usize = 1_024;
+/// How long an enrolment may take until the token is used up in the log.
+pub const ENROL_DEADLINE: Millis = Millis(30_000);
+/// Calls at once on one connection of the edge port: enforcers behind one proxy or process share a connection.
+pub const EDGE_STREAMS_PER_CONNECTION: u32 = 256;
+/// Calls at once on one connection of the public port: an enrolment makes them one after another.
+pub const PUBLIC_STREAMS_PER_CONNECTION: u32 = 4;

@@ -39,4 +39,9 @@ impl<'a> Action<'a> {
     pub const fn with_data(self, class: &'a str) -> Self {
         Self { data_class: Some(class), ..self }
     }
+
+    /// The names, by the place of their list in [`super::policy::LISTS`].
+    pub(super) const fn names(&self) -> [Option<&'a str>; 4] {
+        [self.tool, self.model, self.resource, self.data_class]
+    }
 }

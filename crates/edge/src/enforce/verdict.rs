@@ -99,7 +99,9 @@ pub enum DenyReason {
         since: LogIndex,
     },
     /// A terminating kill ended all credentials issued before it was lifted.
-    #[error("{kill} terminated it: credentials from before index {before} are void there, and this one is of {issued}")]
+    #[error(
+        "{kill} terminated it: credentials from before index {before} are void there, and this one is of {issued}"
+    )]
     Terminated {
         /// The kill.
         kill: KillId,
@@ -131,6 +133,12 @@ pub enum DenyReason {
     /// The key that signed the credential is revoked.
     #[error("the key {key}, which signed the credential, is revoked")]
     KeyRevoked {
+        /// Which.
+        key: KeyHash,
+    },
+    /// The key that signed the credential is no node's key, or no longer.
+    #[error("the key {key}, which signed the credential, is none of the cluster's keys now")]
+    KeyUnknown {
         /// Which.
         key: KeyHash,
     },
@@ -208,6 +216,7 @@ impl DenyReason {
             Self::GrantRevoked { .. } => "GRANT_REVOKED",
             Self::InstanceRevoked { .. } => "INSTANCE_REVOKED",
             Self::KeyRevoked { .. } => "KEY_REVOKED",
+            Self::KeyUnknown { .. } => "KEY_UNKNOWN",
             Self::CredentialEnded { .. } => "CREDENTIAL_ENDED",
             Self::OtherIncarnation { .. } => "OTHER_INCARNATION",
             Self::AgentUnknown { .. } => "AGENT_UNKNOWN",

@@ -1,0 +1,219 @@
+//! What selectors stop: kills in force, and terminated credentials, found by what they name.
+//!
+//! A rule stands under its home, the most telling condition of its selector, so that a session looks at the few rules that
+//! name its own path, ids or labels, however many thousand there are. What is found is matched in full by the core's
+//! matcher.
+//!
+//! The set is persistent: a changed copy shares what didn't change, so that thousands of rules can change a thousand times
+//! a second.
+
+use std::sync::Arc;
+
+use haltline_core::{
+    event::KillForce,
+    ids::{EventSeq, KillId, LogIndex},
+    path::FleetPath,
+    selector::Selector,
+};
+use imbl::OrdMap;
+
+use super::{facts::Facts, tag::Tag, verdict::DenyReason};
+
+/// What a rule does to whom its selector names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum RuleKind {
+    /// A kill is in force.
+    Kill(KillForce),
+    /// Credentials issued before this entry are void.
+    Terminated {
+        /// The entry.
+        before: LogIndex,
+    },
+}
+
+/// One rule.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Rule {
+    pub(super) kill: KillId,
+    pub(super) kind: RuleKind,
+    pub(super) selector: Selector,
+    /// The log entry, as far as is known, that it came with.
+    pub(super) since: LogIndex,
+    /// The event that it came with.
+    pub(super) seq: EventSeq,
+}
+
+impl Rule {
+    /// Where it stands.
+    pub(super) fn home(&self) -> Tag {
+        let selector = &self.selector;
+        let by_id = selector.instance.as_ref().map(Tag::instance);
+        by_id
+            .or_else(|| selector.lineage.as_ref().map(Tag::grant))
+            .or_else(|| selector.agent.as_ref().map(|agent| Tag::path(agent.as_str())))
+            .or_else(|| selector.fleet.as_ref().map(|fleet| Tag::path(fleet.as_str())))
+            .or_else(|| selector.labels.iter().next().map(|(key, value)| Tag::label(key, value)))
+            .unwrap_or(if self.is_conditional() { Tag::SOME_ACTIONS } else { Tag::EVERYTHING })
+    }
+
+    /// What a change of it touches. Who carries a label may change, so a rule that stands under one touches everything.
+    pub(super) fn touches(&self) -> Tag {
+        let Selector { fleet, agent, instance, lineage, .. } = &self.selector;
+        let names_nobody = fleet.is_none() && agent.is_none() && instance.is_none() && lineage.is_none();
+        if names_nobody { Tag::EVERYTHING } else { self.home() }
+    }
+
+    /// Whether it depends on what is done, not only on who does it.
+    pub(super) fn is_conditional(&self) -> bool {
+        self.looks_at().contains(&true)
+    }
+
+    /// Whether it looks at the tool, the model, the resource.
+    pub(super) fn looks_at(&self) -> [bool; 3] {
+        let Selector { tool, model, resource, .. } = &self.selector;
+        [tool.is_some(), model.is_some(), resource.is_some()]
+    }
+
+    /// Whether it could count for a credential of this age.
+    pub(super) fn counts_for(&self, issued: LogIndex) -> bool {
+        match self.kind {
+            RuleKind::Kill(_) => true,
+            RuleKind::Terminated { before } => issued < before,
+        }
+    }
+
+    /// Whether it stops what runs, not only what would begin.
+    pub(super) fn stops_what_runs(&self) -> bool {
+        self.kind != RuleKind::Kill(KillForce::Draining)
+    }
+
+    /// Why it denies.
+    pub(super) fn reason(&self, facts: &Facts) -> DenyReason {
+        let scope: Option<FleetPath> = match &self.selector.fleet {
+            Some(fleet) => Some(fleet.clone()),
+            None => self.selector.agent.as_ref().map(|_| facts.fleet().clone()),
+        };
+        match self.kind {
+            RuleKind::Kill(_) => DenyReason::Killed { kill: self.kill, scope, since: self.since },
+            RuleKind::Terminated { before } => {
+                DenyReason::Terminated { kill: self.kill, scope, issued: facts.claims.index, before }
+            }
+        }
+    }
+}
+
+/// Where a rule stands among all: by home, and there apart from every other.
+type Place = (Tag, KillId, EventSeq, bool);
+
+fn place(rule: &Rule) -> Place {
+    (rule.home(), rule.kill, rule.seq, matches!(rule.kind, RuleKind::Terminated { .. }))
+}
+
+/// All rules, by home.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Rules {
+    by_place: OrdMap<Place, Arc<Rule>>,
+    /// How many have a condition on labels; while there are none, labels needn't be worked out.
+    labelled: usize,
+    /// How many of those under [`Tag::SOME_ACTIONS`] look at a tool, a model, a resource: there may be thousands, and a
+    /// session's standing needs no more of them.
+    of_actions: [usize; 3],
+}
+
+impl Rules {
+    /// Puts a rule in, in the place of its equal if there is one.
+    pub(super) fn insert(&mut self, rule: &Arc<Rule>) {
+        self.count(rule, |count| *count += 1);
+        if let Some(equal) = self.by_place.insert(place(rule), Arc::clone(rule)) {
+            self.count(&equal, |count| *count -= 1);
+        }
+    }
+
+    /// Takes out this very rule, not one that came in its place.
+    pub(super) fn remove(&mut self, rule: &Arc<Rule>) {
+        let place = place(rule);
+        if self.by_place.get(&place).is_some_and(|stands| Arc::ptr_eq(stands, rule)) {
+            self.by_place.remove(&place);
+            self.count(rule, |count| *count -= 1);
+        }
+    }
+
+    fn count(&mut self, rule: &Rule, change: impl Fn(&mut usize)) {
+        if !rule.selector.labels.is_empty() {
+            change(&mut self.labelled);
+        }
+        if rule.home() == Tag::SOME_ACTIONS {
+            let looks = rule.looks_at().into_iter().zip(&mut self.of_actions);
+            looks.filter(|(looks, _)| *looks).for_each(|(_, count)| change(count));
+        }
+    }
+
+    /// Whether rules that stand under [`Tag::SOME_ACTIONS`] look at the tool, the model, the resource.
+    pub(super) fn of_actions_look_at(&self) -> [bool; 3] {
+        self.of_actions.map(|count| count > 0)
+    }
+
+    /// Whether any rule looks at labels.
+    pub(super) const fn look_at_labels(&self) -> bool {
+        self.labelled > 0
+    }
+
+    /// Rules that stand under a tag.
+    pub(super) fn under(&self, tag: Tag) -> impl Iterator<Item = &Arc<Rule>> {
+        let from = (tag, KillId(0), EventSeq(0), false);
+        let to = (tag, KillId(u64::MAX), EventSeq(u64::MAX), true);
+        self.by_place.range(from..=to).map(|(_, rule)| rule)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rule(selector: &str) -> Arc<Rule> {
+        let selector =
+            if selector.is_empty() { Selector::default() } else { selector.parse().expect(selector) };
+        let kind = RuleKind::Kill(KillForce::Denying);
+        Arc::new(Rule { kill: KillId(1), kind, selector, since: LogIndex(1), seq: EventSeq(1) })
+    }
+
+    #[test]
+    fn a_rule_stands_under_its_most_telling_condition() {
+        let agent = Tag::path("acme/x");
+        assert_eq!(rule("fleet=acme agent=acme/x label=a=b tool=t").home(), agent);
+        assert_eq!(rule("fleet=acme label=a=b").home(), Tag::path("acme"));
+        assert_eq!(rule("label=a=b label=c=d tool=t").home(), Tag::label("a", "b"));
+        assert_eq!(rule("label=a=b").touches(), Tag::EVERYTHING);
+        assert_eq!(rule("tool=t").home(), Tag::SOME_ACTIONS);
+        assert_eq!(rule("tool=t").touches(), Tag::EVERYTHING);
+        assert_eq!(rule("").home(), Tag::EVERYTHING);
+    }
+
+    #[test]
+    fn the_very_rule_is_taken_out_and_no_other() {
+        let acme = Tag::path("acme");
+        let (one, equal) = (rule("fleet=acme label=a=b"), rule("fleet=acme label=a=b"));
+        let mut rules = Rules::default();
+        rules.insert(&one);
+        rules.insert(&equal);
+        rules.remove(&one);
+        assert!(rules.under(acme).all(|stands| Arc::ptr_eq(stands, &equal)));
+        assert_eq!(rules.under(acme).count(), 1);
+        assert!(rules.look_at_labels());
+        rules.remove(&equal);
+        assert_eq!(rules.under(acme).count(), 0);
+        assert!(!rules.look_at_labels());
+    }
+
+    #[test]
+    fn only_what_stands_under_a_tag_is_found_there() {
+        let mut rules = Rules::default();
+        let texts = ["fleet=acme", "agent=acme/x", "tool=t", "", "lineage=00112233445566778899aabbccddeeff"];
+        texts.iter().for_each(|text| rules.insert(&rule(text)));
+        for tag in [Tag::path("acme"), Tag::path("acme/x"), Tag::EVERYTHING, Tag::SOME_ACTIONS] {
+            assert_eq!(rules.under(tag).count(), 1, "{tag:?}");
+        }
+        assert_eq!(rules.of_actions_look_at(), [true, false, false]);
+        assert_eq!(rules.under(Tag::path("acme/y")).count(), 0);
+    }
+}
