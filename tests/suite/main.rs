@@ -1,6 +1,7 @@
 //! The one test binary of the workspace: linking many would cost most of a build.
 //!
 //! - [`cluster`]: real processes, killed, stopped, damaged and misused.
+//! - [`interop`]: others read what we write, and we what they write.
 //! - [`property`]: the machine against a slow reference, and what must hold whatever is asked of it.
 
 #![allow(
@@ -11,4 +12,5 @@
 )]
 
 mod cluster;
+mod interop;
 mod property;
