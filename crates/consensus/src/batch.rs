@@ -61,8 +61,7 @@ pub(crate) fn encode_genesis(
     (cluster_time, wall_time): (ClusterTime, WallTime),
     genesis: Genesis,
 ) -> EncodedBatch {
-    let batch =
-        Batch { cluster_time, wall_time, genesis: Some(Box::new(genesis)), ..Batch::default() };
+    let batch = Batch { cluster_time, wall_time, genesis: Some(Box::new(genesis)), ..Batch::default() };
     let bytes = postcard::to_stdvec(&batch).expect("a batch is plain data, which postcard always encodes");
     EncodedBatch(bytes.into())
 }

@@ -164,7 +164,7 @@ fn read_position(reader: Box<dyn SnapshotReader>) -> io::Result<Position> {
     let SnapshotMeta { last_log_id, last_membership } = raft_meta(reader.info())?;
     let mut input = Input { reader, rest: Bytes::new() };
     let state = snapshot::decode(&mut input).map_err(invalid)?;
-    Ok(Position { state, applied: last_log_id, membership: Arc::new(last_membership) })
+    Ok(Position { state, applied: last_log_id, membership: Arc::new(last_membership), ..Position::first() })
 }
 
 /// Runs disk work where it blocks nobody.

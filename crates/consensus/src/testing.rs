@@ -12,7 +12,13 @@ use haltline_core::{
 fn request(number: u64, command: Command) -> Request {
     let mut id = [0; 16];
     id[..8].copy_from_slice(&number.to_be_bytes());
-    Request { id: RequestId(id), caller: admin().into(), deadline: ClusterTime(250_000), signature: None, command }
+    Request {
+        id: RequestId(id),
+        caller: admin().into(),
+        deadline: ClusterTime(250_000),
+        signature: None,
+        command,
+    }
 }
 
 /// The first person.

@@ -32,6 +32,15 @@ impl Caller {
         }
     }
 
+    /// The node, where nobody else has business.
+    pub(crate) fn node(self) -> Result<NodeId, Refused> {
+        match self {
+            Self::Node(node) => Ok(node),
+            Self::Person(person) => Err(Refused::NodesOnly { subject: Subject::Person(person) }),
+            Self::Edge(edge) => Err(Refused::NodesOnly { subject: Subject::Edge(edge) }),
+        }
+    }
+
     /// The person, where nobody else has business.
     pub(crate) fn person(self) -> Result<PersonId, Refused> {
         match self {

@@ -9,7 +9,10 @@ use haltline_wire::{convert, v1};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{Extensions, Response, Status};
 
-use crate::{caller::Caller, metrics::Metrics, places::Places, refused::Refused, services::Watches};
+use crate::{
+    caller::Caller, enforcement::Enforcements, metrics::Metrics, places::Places, places_taken::PlacesTaken,
+    refused::Refused, services::Watches,
+};
 
 /// Shared by all services. Held in an [`Arc`].
 pub(crate) struct Context {
@@ -19,6 +22,8 @@ pub(crate) struct Context {
     pub(crate) places: Places,
     pub(crate) in_flight_per_stream_max: usize,
     pub(crate) watches: Watches,
+    pub(crate) enforcements: Arc<Enforcements>,
+    pub(crate) progress_streams: PlacesTaken,
     pub(crate) started: Instant,
     /// Cancelled when the node begins to stop: long streams end then.
     pub(crate) stopping: CancellationToken,

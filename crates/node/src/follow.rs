@@ -10,7 +10,7 @@ use haltline_pki::Listening;
 use crate::context::Context;
 
 /// Runs until the node stops.
-pub(crate) async fn follow(context: Arc<Context>, listening: Listening) {
+pub(crate) async fn follow(context: Arc<Context>, ports: Vec<Listening>) {
     let mut entries = context.consensus.entries_after(context.consensus.state().applied);
     loop {
         let entry = tokio::select! {
@@ -22,13 +22,13 @@ pub(crate) async fn follow(context: Arc<Context>, listening: Listening) {
                 context.metrics.applied(entry.commands);
                 tell(&entry);
                 if removes_keys(&entry) {
-                    listening.recheck();
+                    ports.iter().for_each(Listening::recheck);
                 }
             }
             Err(FeedError::FellBehind { .. }) => {
                 // Whatever was missed, the state tells who is registered now.
                 entries = context.consensus.entries_after(context.consensus.state().applied);
-                listening.recheck();
+                ports.iter().for_each(Listening::recheck);
             }
             Err(FeedError::Stopping) => return,
         }
@@ -64,7 +64,13 @@ fn is_registry(kind: &ChangeKind) -> bool {
 
 fn removes_keys(entry: &AppliedEntry) -> bool {
     let removes = |kind: &ChangeKind| {
-        matches!(kind, ChangeKind::PersonUpdated { .. } | ChangeKind::PersonRemoved { .. })
+        matches!(
+            kind,
+            ChangeKind::PersonUpdated { .. }
+                | ChangeKind::PersonRemoved { .. }
+                | ChangeKind::EdgeEnrolled { .. }
+                | ChangeKind::EdgeRemoved { .. }
+        )
     };
     entry.changes.iter().any(|change| removes(&change.kind))
 }

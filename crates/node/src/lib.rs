@@ -15,12 +15,15 @@
 //! - Whoever isn't registered learns nothing but that.
 
 pub mod config;
-pub mod error;
+mod edge_upstream;
+mod enforcement;
+mod error;
 pub mod founding;
 pub mod init;
 
 mod caller;
 mod context;
+mod edge_ports;
 mod explain;
 mod follow;
 mod health;
@@ -28,6 +31,7 @@ mod http;
 mod metrics;
 mod paging;
 mod places;
+mod places_taken;
 mod refused;
 mod registry;
 mod renewal;

@@ -3,7 +3,11 @@
 use std::time::Duration;
 
 use haltline_consensus::{BarrierError, FeedError, ProposeError};
-use haltline_core::{ids::PersonId, rejection::Rejection};
+use haltline_core::{
+    ids::{KillId, PersonId},
+    rejection::Rejection,
+    tracker::TrackerError,
+};
 use haltline_pki::{PkiError, Subject};
 use haltline_wire::{convert::ConvertError, refusal::Refusal};
 use tonic::{Code, Status};
@@ -32,6 +36,43 @@ pub(crate) enum Refused {
     PeopleOnly {
         /// Who called.
         subject: Subject,
+    },
+    /// People and edges don't ask what nodes ask one another.
+    #[error("{subject} may not call this: it is for the nodes of the cluster")]
+    NodesOnly {
+        /// Who called.
+        subject: Subject,
+    },
+    /// Only enforcers renew here.
+    #[error("{subject} may not call this: it is for enforcers")]
+    EdgesOnly {
+        /// Who called.
+        subject: Subject,
+    },
+    /// Something about the join token doesn't hold; which part isn't said.
+    #[error(
+        "this join token doesn't hold: it isn't known, has expired or was used; ask an operator for a new one"
+    )]
+    JoinToken,
+    /// A call that another port answers.
+    #[error("enforcers sync on the edge port (`listen.edge`) with the certificate that enrolling gave them")]
+    EdgePortOnly,
+    /// The hub can't follow this kill.
+    #[error(transparent)]
+    Tracker(TrackerError),
+    /// As many kills are followed as may be.
+    #[error("this node follows {max} kills, its limit; wait out their bound, or ask another node")]
+    TooManyKills {
+        /// The limit.
+        max: usize,
+    },
+    /// The kill is in force in the log, but not yet proven everywhere.
+    #[error(
+        "{kill} isn't proven to be enforced everywhere yet; `haltline enforcement watch {kill}` waits for it"
+    )]
+    NoReceiptYet {
+        /// Which.
+        kill: KillId,
     },
     /// A field that isn't what it should be.
     #[error(transparent)]
@@ -98,6 +139,14 @@ impl Refused {
             Self::NoCertificate => refusal(Code::Unauthenticated, "NO_CERTIFICATE"),
             Self::UnregisteredKey { .. } => refusal(Code::Unauthenticated, "UNREGISTERED_KEY"),
             Self::PeopleOnly { .. } => refusal(Code::PermissionDenied, "PEOPLE_ONLY"),
+            Self::NodesOnly { .. } => refusal(Code::PermissionDenied, "NODES_ONLY"),
+            Self::EdgesOnly { .. } => refusal(Code::PermissionDenied, "EDGES_ONLY"),
+            Self::JoinToken => refusal(Code::PermissionDenied, "JOIN_TOKEN_REFUSED"),
+            Self::EdgePortOnly => refusal(Code::FailedPrecondition, "EDGE_PORT_ONLY"),
+            Self::Tracker(_) | Self::TooManyKills { .. } => {
+                refusal(Code::ResourceExhausted, "TOO_MANY_KILLS_FOLLOWED")
+            }
+            Self::NoReceiptYet { .. } => refusal(Code::FailedPrecondition, "NO_RECEIPT_YET"),
             Self::Field(error) => error.clone().into(),
             Self::Rejected(rejection) => rejection.into(),
             Self::Propose(error) => of_propose(error, &refusal),

@@ -1,9 +1,9 @@
-//! The replicated registry as the handshakes of the API port ask it.
+//! The replicated registry as the handshakes of the API and edge ports ask it.
 
 use std::sync::Arc;
 
 use haltline_consensus::Consensus;
-use haltline_core::ids::KeyHash;
+use haltline_core::{ids::KeyHash, state::KeyOwner};
 use haltline_pki::{Authority, Refusal, Subject, TrustBundle};
 
 /// Admits the keys that the applied state knows. Before the cluster's first entry is applied nobody is known but the
@@ -33,7 +33,11 @@ impl Authority for Registry {
             Subject::Node(node) => {
                 (state.node_by_key(key_hash) == Some(*node), state.nodes().contains_key(node))
             }
-            Subject::Edge(_) => (false, false),
+            Subject::Edge(edge) => {
+                let is_theirs =
+                    matches!(state.key_owners().get(key_hash), Some(KeyOwner::Edge(owner)) if owner == edge);
+                (is_theirs, state.edges().contains_key(edge))
+            }
         };
         match (is_theirs, is_known) {
             (true, _) => Ok(()),

@@ -5,9 +5,19 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use haltline_core::limits::CERTIFICATE_CHECK_INTERVAL;
-use haltline_pki::{Authority, Listening, NodeIdentity, PkiError, Roles, ServerTls, UnixSeconds, Validity};
+use haltline_pki::{
+    Authority, Listening, NodeIdentity, PkiError, PublicListening, PublicTls, Roles, ServerTls, UnixSeconds,
+    Validity,
+};
 
-use crate::context::Context;
+use crate::{context::Context, edge_ports::edge_tls};
+
+/// The ports that show the node's certificate, beside the one between nodes.
+pub(crate) struct Ports {
+    pub(crate) api: Listening,
+    pub(crate) edge: Listening,
+    pub(crate) public: PublicListening,
+}
 
 /// The node with a fresh certificate, which is on disk then; `None` if the one it has isn't due.
 pub(crate) fn renewed_if_due(
@@ -34,7 +44,7 @@ pub(crate) fn api_tls(identity: &NodeIdentity, registry: Arc<dyn Authority>) -> 
 pub(crate) async fn keep_renewed(
     context: Arc<Context>,
     directory: Arc<Path>,
-    listening: Listening,
+    ports: Ports,
     registry: Arc<dyn Authority>,
 ) {
     let mut identity = context.identity.clone();
@@ -45,8 +55,11 @@ pub(crate) async fn keep_renewed(
         }
         let rotated = renewed_if_due(&identity, &directory, UnixSeconds::now()).and_then(|renewed| {
             let Some(renewed) = renewed else { return Ok(None) };
-            listening.rotate(api_tls(&renewed, Arc::clone(&registry))?);
+            ports.api.rotate(api_tls(&renewed, Arc::clone(&registry))?);
+            ports.edge.rotate(edge_tls(&renewed, Arc::clone(&registry))?);
+            ports.public.rotate(PublicTls::new(renewed.tls())?);
             context.consensus.rotate(&renewed)?;
+            context.enforcements.peers().rotate(&renewed)?;
             Ok(Some(renewed))
         });
         match rotated {

@@ -16,11 +16,13 @@ use haltline_consensus::{
 };
 use haltline_core::{
     ids::NodeId,
+    lease::Drift,
     limits::{
-        API_HEADER_BYTES_MAX, HTTP2_PING_INTERVAL, HTTP2_PING_TIMEOUT, TLS_HANDSHAKE_TIMEOUT,
-        TLS_HANDSHAKES_MAX,
+        API_HEADER_BYTES_MAX, ENFORCEMENT_STREAMS_MAX, HTTP2_PING_INTERVAL, HTTP2_PING_TIMEOUT,
+        TLS_HANDSHAKE_TIMEOUT, TLS_HANDSHAKES_MAX,
     },
 };
+use haltline_hub::{Hub, HubOptions, SystemBootClock};
 use haltline_pki::{NodeIdentity, PortLimits, UnixSeconds, listen};
 use haltline_storage::{DataDir, Identity, LogOptions, RealDisk, SegmentedLog, SnapshotFiles};
 use tokio::{net::TcpListener, task::JoinHandle};
@@ -29,6 +31,9 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     config::{NodeConfig, Profile},
     context::Context,
+    edge_ports::{self, Serving},
+    edge_upstream::NodeUpstream,
+    enforcement::{Enforcements, Peers},
     error::NodeError,
     explain::Explain,
     follow,
@@ -37,6 +42,7 @@ use crate::{
     http,
     metrics::Metrics,
     places::Places,
+    places_taken::PlacesTaken,
     registry::Registry,
     renewal,
     services::{Services, Watches},
@@ -113,7 +119,9 @@ pub async fn run_on(
 struct Node {
     context: Arc<Context>,
     log: Arc<SegmentedLog>,
-    api: JoinHandle<Result<(), tonic::transport::Error>>,
+    api: Serving,
+    edge: Serving,
+    public: Serving,
     /// Cancelled to stop accepting.
     closing: CancellationToken,
     /// Cancelled to stop the plain HTTP listener, last of all.
@@ -158,6 +166,8 @@ impl Node {
             clock: Arc::new(SystemClock),
         };
         let consensus = Consensus::start(options).await?;
+        let stopping = CancellationToken::new();
+        let enforcements = enforcements(&consensus, &identity, &stopping)?;
         let context = Arc::new(Context {
             consensus,
             identity,
@@ -165,8 +175,10 @@ impl Node {
             places: Places::of(&founding),
             in_flight_per_stream_max: config.in_flight_per_stream_max,
             watches: Watches::at_most(config.watchers_max),
+            enforcements,
+            progress_streams: PlacesTaken::at_most(ENFORCEMENT_STREAMS_MAX),
             started: Instant::now(),
-            stopping: CancellationToken::new(),
+            stopping,
             streams: TaskTracker::new(),
         });
         let (closing, http_closing, tasks) = Default::default();
@@ -174,12 +186,16 @@ impl Node {
             context,
             log,
             api: tokio::spawn(async { Ok(()) }),
+            edge: tokio::spawn(async { Ok(()) }),
+            public: tokio::spawn(async { Ok(()) }),
             closing,
             http_closing,
             tasks,
             _data: data,
         };
-        if let Err(error) = node.open_ports(config, sockets.api, sockets.http) {
+        let Sockets { api, http, edge, public, .. } = sockets;
+        if let Err(error) = node.open_ports(config, api, http, edge, public) {
+            node.context.enforcements.hub().shutdown().await;
             node.context.consensus.shutdown().await;
             return Err(error);
         }
@@ -192,6 +208,8 @@ impl Node {
         config: &NodeConfig,
         api: StdListener,
         http: StdListener,
+        edge: StdListener,
+        public: StdListener,
     ) -> Result<(), NodeError> {
         let context = &self.context;
         let health = Health::new(Arc::clone(context));
@@ -225,10 +243,16 @@ impl Node {
         self.api = tokio::spawn(server);
         self.tasks.spawn(Arc::clone(&health).confirm());
         self.tasks.spawn(health.report(reporter));
+        let (edge, edge_port) =
+            edge_ports::open_edge(context, listener(edge)?, registry.clone(), &self.closing)?;
+        let (public, public_port) = edge_ports::open_public(context, listener(public)?, &self.closing)?;
+        (self.edge, self.public) = (edge, public);
+        context.enforcements.start();
+        context.enforcements.hub().set_hubs(context.places.hubs(&context.consensus.state().state));
+        let ports = renewal::Ports { api: listening.clone(), edge: edge_port.clone(), public: public_port };
         let directory = Arc::from(config.identity_dir.as_path());
-        let renewal = renewal::keep_renewed(Arc::clone(context), directory, listening.clone(), registry);
-        self.tasks.spawn(renewal);
-        self.tasks.spawn(follow::follow(Arc::clone(context), listening));
+        self.tasks.spawn(renewal::keep_renewed(Arc::clone(context), directory, ports, registry));
+        self.tasks.spawn(follow::follow(Arc::clone(context), vec![listening, edge_port]));
         Ok(())
     }
 
@@ -239,6 +263,8 @@ impl Node {
             () = shutdown.cancelled() => Ok(()),
             failed = fatal.wait_for(Option::is_some) => Err(fatal_error(failed.ok().and_then(|fatal| fatal.clone()))),
             ended = &mut self.api => Err(api_ended(ended)),
+            ended = &mut self.edge => Err(api_ended(ended)),
+            ended = &mut self.public => Err(api_ended(ended)),
         };
         match &ended {
             Ok(()) => tracing::info!("stopping"),
@@ -252,10 +278,16 @@ impl Node {
         self.context.stopping.cancel();
         self.closing.cancel();
         self.context.streams.close();
-        if !self.api.is_finished() && tokio::time::timeout(drain, &mut self.api).await.is_err() {
-            tracing::warn!(drain = ?drain, "calls were cut off that took longer than the drain timeout");
-            self.api.abort();
+        // Before the servers are waited for: they end when their streams do.
+        self.context.enforcements.hub().shutdown().await;
+        let deadline = tokio::time::Instant::now() + drain;
+        for server in [&mut self.api, &mut self.edge, &mut self.public] {
+            if !server.is_finished() && tokio::time::timeout_at(deadline, &mut *server).await.is_err() {
+                tracing::warn!(drain = ?drain, "calls were cut off that took longer than the drain timeout");
+                server.abort();
+            }
         }
+        self.context.enforcements.stopped().await;
         self.context.consensus.shutdown().await;
         self.http_closing.cancel();
         self.tasks.close();
@@ -299,6 +331,19 @@ fn load_identity(directory: &Path) -> Result<NodeIdentity, NodeError> {
     let identity = NodeIdentity::load(directory)?;
     let renewed = renewal::renewed_if_due(&identity, directory, UnixSeconds::now())?;
     Ok(renewed.unwrap_or(identity))
+}
+
+/// The hub and those who prove that kills are enforced.
+fn enforcements(
+    consensus: &Consensus,
+    identity: &NodeIdentity,
+    stopping: &CancellationToken,
+) -> Result<Arc<Enforcements>, NodeError> {
+    let drift = Drift::default();
+    let upstream = NodeUpstream::new(consensus.clone(), identity.clone());
+    let hub = Hub::start(upstream, HubOptions { clock: Arc::new(SystemBootClock), drift });
+    let peers = Peers::new(identity)?;
+    Ok(Enforcements::new(consensus.clone(), identity.clone(), hub, peers, drift, stopping.clone()))
 }
 
 fn check_founding(identity: &NodeIdentity, founding: &Founding, path: &Path) -> Result<(), NodeError> {

@@ -3,14 +3,18 @@
 mod approvals;
 mod cluster;
 mod credentials;
+mod edge_service;
+mod enforcement;
 mod fleets;
 mod kills;
+mod peers;
 mod people;
 mod stream;
 mod watch;
 
 use std::sync::Arc;
 
+pub(crate) use edge_service::EdgeCalls;
 pub(crate) use watch::Watches;
 
 use haltline_core::limits::{API_REQUEST_BYTES_MAX, API_RESPONSE_BYTES_MAX};
@@ -19,7 +23,8 @@ use haltline_wire::{
     v1::{
         approval_service_server::ApprovalServiceServer, cluster_service_server::ClusterServiceServer,
         command_service_server::CommandServiceServer, credential_service_server::CredentialServiceServer,
-        fleet_service_server::FleetServiceServer, kill_service_server::KillServiceServer,
+        enforcement_service_server::EnforcementServiceServer, fleet_service_server::FleetServiceServer,
+        kill_service_server::KillServiceServer, peer_service_server::PeerServiceServer,
         person_service_server::PersonServiceServer,
     },
 };
@@ -32,7 +37,7 @@ use crate::{context::Context, error::NodeError};
 pub(crate) struct Services(pub(crate) Arc<Context>);
 
 /// Names of the services whose health is told one by one.
-pub(crate) const NAMES: [&str; 7] = [
+pub(crate) const NAMES: [&str; 8] = [
     FleetServiceServer::<Services>::NAME,
     PersonServiceServer::<Services>::NAME,
     KillServiceServer::<Services>::NAME,
@@ -40,6 +45,7 @@ pub(crate) const NAMES: [&str; 7] = [
     CredentialServiceServer::<Services>::NAME,
     CommandServiceServer::<Services>::NAME,
     ClusterServiceServer::<Services>::NAME,
+    EnforcementServiceServer::<Services>::NAME,
 ];
 
 macro_rules! bounded {
@@ -65,6 +71,8 @@ impl Services {
             .add_service(bounded!(ApprovalServiceServer, self))
             .add_service(bounded!(CredentialServiceServer, self))
             .add_service(bounded!(CommandServiceServer, self))
+            .add_service(bounded!(EnforcementServiceServer, self))
+            .add_service(bounded!(PeerServiceServer, self))
             .add_service(bounded!(ClusterServiceServer, self)))
     }
 }

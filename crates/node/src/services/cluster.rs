@@ -113,8 +113,7 @@ impl Context {
     fn node(&self, published: &Published, record: &NodeRecord) -> v1::Node {
         let mut node = convert::node(record);
         if let Some((_, member)) = published.members().find(|(id, _)| *id == record.id) {
-            (node.api_address, node.raft_address) =
-                (member.api_address.clone(), member.raft_address.clone());
+            (node.api_address, node.raft_address) = (member.api_address.clone(), member.raft_address.clone());
         }
         if let Some(place) = self.places.get(record.id) {
             (node.edge_address, node.public_address) = (place.edge.clone(), place.public.clone());
