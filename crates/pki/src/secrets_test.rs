@@ -8,10 +8,10 @@ use haltline_core::ids::NodeId;
 use zeroize::Zeroizing;
 
 use crate::{
-    CertificateAlone, ClientTls, Dialer, NodeIdentity, PendingPerson, PersonIdentity, PkiError, PortLimits,
-    Roles, ServerTls, Subject, Validity, listen,
+    CertificateAlone, ClientTls, Dialer, JoinToken, NodeIdentity, PendingEdge, PendingPerson, PersonIdentity,
+    PkiError, PortLimits, PublicTls, Roles, ServerTls, Subject, Unverified, Validity, listen,
     pem_text::{self, PRIVATE_KEY},
-    test_cluster::{TestServer, ada, cluster, dialer, loopback, person},
+    test_cluster::{TestServer, ada, cluster, dialer, edge, loopback, person},
 };
 
 /// Secret bytes as a careless formatter could show them.
@@ -74,8 +74,17 @@ async fn nothing_that_holds_a_key_shows_it() {
     node.save(&at("node")).unwrap();
     person.save(&at("person")).unwrap();
     pending.save(&at("pending")).unwrap();
-    let secrets = secrets_below(home.path());
-    assert_eq!(secrets.len(), 1 + 5 + 2 + 2, "root, node with intermediates, person, pending");
+    let enforcer = edge(&cluster, "rack-7", Validity::leaf());
+    enforcer.save(&at("edge")).unwrap();
+    let pending_edge = PendingEdge::open(&at("pending-edge")).unwrap();
+    let token = JoinToken::generate(cluster.bundle(), &["localhost:1".parse().unwrap()]).unwrap();
+    let mut secrets = secrets_below(home.path());
+    assert_eq!(
+        secrets.len(),
+        1 + 5 + 2 + 2 + 2,
+        "root, node with intermediates, person, pending, both edges"
+    );
+    secrets.push(Zeroizing::new(token.secret().expose().to_vec()));
 
     let authority = Arc::new(CertificateAlone);
     let server_tls = ServerTls::new(node.tls(), node.bundle(), Roles::NODES, authority.clone()).unwrap();
@@ -86,6 +95,7 @@ async fn nothing_that_holds_a_key_shows_it() {
     let server = TestServer::start(node, Roles::EVERYONE, PortLimits::default()).await;
     server.registry.add(person.tls());
     let connection = dialer(person.tls(), cluster.bundle()).dial(&server.endpoint()).await.unwrap();
+    let contact = Unverified::connect(&server.endpoint()).await;
     let issued = cluster
         .issuers()
         .issue_person(pending.request(), Validity::leaf(), cluster.bundle(), vec![])
@@ -101,7 +111,7 @@ async fn nothing_that_holds_a_key_shows_it() {
     let mismatch_shown = mismatch.to_string();
     let damaged_shown = damaged.to_string();
 
-    let values: [&dyn Debug; 20] = [
+    let values: [&dyn Debug; 26] = [
         &cluster,
         node,
         node.issuers(),
@@ -122,6 +132,12 @@ async fn nothing_that_holds_a_key_shows_it() {
         &mismatch,
         &damaged,
         &(&mismatch_shown, &damaged_shown),
+        &enforcer,
+        &pending_edge,
+        &token,
+        &(token.secret(), token.secret_hash()),
+        &PublicTls::new(node.tls()).unwrap(),
+        &contact,
     ];
     for secret in &secrets {
         for shape in shapes(secret) {
