@@ -5,6 +5,7 @@
 //! has a unit.
 
 mod keys;
+mod logs;
 mod routes;
 mod source;
 
@@ -15,6 +16,7 @@ use std::{
 };
 
 pub use keys::{KEYS, Key};
+pub use logs::LogFormat;
 pub use routes::{HubRoutes, Region, Relays};
 
 use crate::sidecar::{SidecarConfig, SidecarConfigError};
@@ -116,6 +118,10 @@ pub struct EdgeConfig {
     pub backoff_min: Duration,
     /// `hubs.backoff_max`
     pub backoff_max: Duration,
+    /// `log.format`
+    pub log_format: LogFormat,
+    /// `log.filter`
+    pub log_filter: String,
     /// `sidecar.*`
     pub sidecar: SidecarConfig,
 }

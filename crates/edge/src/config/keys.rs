@@ -54,6 +54,10 @@ keys! {
         |config| quoted(&humantime::format_duration(config.backoff_min));
     "hubs.backoff_max", Some("5s"), "the longest wait after any failed round over all hubs",
         |config| quoted(&humantime::format_duration(config.backoff_max));
+    "log.format", Some("auto"), "auto, human or json; auto is human on a terminal",
+        |config| quoted(&config.log_format);
+    "log.filter", Some("info"), "which logs are written, as `info` or `haltline_edge=debug,info`",
+        |config| quoted(&config.log_filter);
     "sidecar.grpc", Some("127.0.0.1:7480"), "where Envoy asks (gRPC): loopback IP:PORT, unix:/PATH, or nothing for off",
         |config| quoted(&config.sidecar.grpc);
     "sidecar.http", Some("127.0.0.1:7481"), "where programs ask (HTTP/JSON): loopback IP:PORT, unix:/PATH, or nothing for off",

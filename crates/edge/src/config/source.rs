@@ -99,6 +99,8 @@ impl Settings {
             connect_timeout: self.duration("hubs.connect_timeout", HUB_CONNECT_TIMEOUT_CEILING.0)?,
             backoff_min: self.duration("hubs.backoff_min", most)?,
             backoff_max,
+            log_format: self.parsed("log.format", "auto, human or json")?,
+            log_filter: self.text("log.filter")?.0,
             sidecar: self.sidecar()?,
         })
     }

@@ -1,4 +1,4 @@
-//! Which tool, model and resource an HTTP request stands for: rules that an operator writes, one a line.
+//! Which tool, model, resource and class of data an HTTP request stands for: rules that an operator writes, one a line.
 //!
 //! ```text
 //! POST /tools/{tool}           => tool={tool} resource={host}
@@ -18,6 +18,7 @@ use super::{
     request_path::{self, PathRefused},
     rule_template::{Template, TemplateError, is_name},
 };
+use crate::enforce::Action;
 
 /// Why a text is no list of rules.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -162,6 +163,21 @@ pub struct ActionNames {
     pub model: Option<String>,
     /// The resource.
     pub resource: Option<String>,
+    /// The class of data.
+    pub data_class: Option<String>,
+}
+
+impl ActionNames {
+    /// What an enforcer is asked about.
+    #[must_use]
+    pub fn action(&self) -> Action<'_> {
+        Action {
+            tool: self.tool.as_deref(),
+            model: self.model.as_deref(),
+            resource: self.resource.as_deref(),
+            data_class: self.data_class.as_deref(),
+        }
+    }
 }
 
 /// The rules, in the order in which they are tried.
@@ -178,6 +194,7 @@ struct Rule {
     tool: Option<Template>,
     model: Option<Template>,
     resource: Option<Template>,
+    data_class: Option<Template>,
 }
 
 /// One segment of a path pattern.
@@ -219,6 +236,7 @@ impl ActionRules {
             tool: make("tool", &rule.tool)?,
             model: make("model", &rule.model)?,
             resource: make("resource", &rule.resource)?,
+            data_class: make("data_class", &rule.data_class)?,
         })
     }
 }
@@ -254,12 +272,17 @@ impl Rule {
             tool: None,
             model: None,
             resource: None,
+            data_class: None,
         };
         for part in parts.split_whitespace() {
             rule.add_part(part, line)?;
         }
-        let any = rule.tool.is_some() || rule.model.is_some() || rule.resource.is_some();
-        if any { Ok(rule) } else { Err(RuleError::Part { line, got: parts.trim().into() }) }
+        let parts_made = [&rule.tool, &rule.model, &rule.resource, &rule.data_class];
+        if parts_made.iter().any(|part| part.is_some()) {
+            Ok(rule)
+        } else {
+            Err(RuleError::Part { line, got: parts.trim().into() })
+        }
     }
 
     fn add_part(&mut self, part: &str, line: usize) -> Result<(), RuleError> {
@@ -269,6 +292,7 @@ impl Rule {
             "tool" => &mut self.tool,
             "model" => &mut self.model,
             "resource" => &mut self.resource,
+            "data_class" => &mut self.data_class,
             _ => return Err(refused()),
         };
         if slot.is_some() {

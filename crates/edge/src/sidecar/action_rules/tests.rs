@@ -48,6 +48,8 @@ fn the_first_rule_that_fits_names_the_action() {
     let first = "* /a => tool=one; * /{x} => tool=two";
     assert_eq!(shown(first, "GET /a", &[]), "one - -");
     assert_eq!(shown(first, "GET /b", &[]), "two - -");
+    let class = names("GET /{class}/{x*} => data_class={class}", "GET /pii/1", &[]).unwrap();
+    assert_eq!(class.action(), Action::default().with_data("pii"));
 }
 
 #[test]
