@@ -119,6 +119,7 @@ impl Core {
         self.staleness.outdate();
         self.newest.send_replace(at);
         self.fanout.restart(at);
+        count(&self.counters.feeds);
     }
 
     /// Notes that an enforcer is about to get an answer for this index; whether it may.

@@ -9,6 +9,8 @@ pub struct HubCounters {
     pub streams: u64,
     /// Streams that were opened.
     pub streams_opened: u64,
+    /// How often the feed from above was taken up.
+    pub feeds: u64,
     /// Fan-outs of events.
     pub fanouts: u64,
     /// Frames that were encoded.
@@ -40,6 +42,7 @@ pub(crate) struct Counters {
     pub(crate) streams_opened: AtomicU64,
     pub(crate) frames_sent: AtomicU64,
     pub(crate) frame_bytes_sent: AtomicU64,
+    pub(crate) feeds: AtomicU64,
     statements: AtomicU64,
     probes_answered: AtomicU64,
     probes_unanswered: AtomicU64,
@@ -73,6 +76,7 @@ impl Counters {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         HubCounters {
             streams_opened: read(&self.streams_opened),
+            feeds: read(&self.feeds),
             frames_sent: read(&self.frames_sent),
             frame_bytes_sent: read(&self.frame_bytes_sent),
             statements: read(&self.statements),

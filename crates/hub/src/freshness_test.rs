@@ -194,8 +194,8 @@ async fn a_silent_enforcer_is_waited_out_and_never_longer() {
 
 #[tokio::test]
 async fn a_relay_counts_only_if_it_is_trusted() {
-    let hub = TestHub::start().await;
     for (name, trusted) in [("trusted", true), ("untrusted", false)] {
+        let hub = TestHub::start().await;
         let mut relay = admitted(name);
         (relay.kind, relay.trusted_for_acks) = (EnforcerKind::Relay, trusted);
         hub.source.register(relay);

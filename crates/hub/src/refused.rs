@@ -6,7 +6,7 @@ use haltline_core::{
     ids::EventSeq,
     limits::{
         EDGE_MESSAGE_BYTES_MAX, EDGE_MESSAGES_PER_SECOND, HUB_HELLO_TIMEOUT, HUB_SNAPSHOT_TIMEOUT,
-        HUB_SNAPSHOTS_WAITING_MAX, HUB_STREAMS_MAX, HUB_STREAMS_PER_EDGE_MAX, PROBE_INTERVAL_MIN,
+        HUB_SNAPSHOTS_WAITING_MAX, HUB_STREAMS_MAX, HUB_STREAMS_PER_EDGE_MAX,
     },
     tracker::TrackerError,
 };
@@ -62,9 +62,6 @@ pub enum StreamRefused {
         /// What would be right.
         expected: &'static str,
     },
-    /// Probes faster than agreed.
-    #[error("probes come faster than one in {PROBE_INTERVAL_MIN}; see welcome.probe_interval_ms_min")]
-    ProbesTooFast,
     /// Messages faster than anybody needs.
     #[error("more than {EDGE_MESSAGES_PER_SECOND} messages a second came")]
     MessagesTooFast,
@@ -114,7 +111,6 @@ impl StreamRefused {
             Self::HelloTwice => "HELLO_TWICE",
             Self::HelloTimeout => "HELLO_TIMEOUT",
             Self::BadField { .. } => "MALFORMED_FIELD",
-            Self::ProbesTooFast => "PROBES_TOO_FAST",
             Self::MessagesTooFast => "MESSAGES_TOO_FAST",
             Self::AckAhead { .. } => "ACK_AHEAD",
             Self::Untracked(_) => "TRACKER_FULL",
@@ -132,7 +128,6 @@ impl StreamRefused {
             Self::HubFull
             | Self::TooManyStreams
             | Self::Untracked(_)
-            | Self::ProbesTooFast
             | Self::MessagesTooFast
             | Self::SnapshotsBusy => Code::ResourceExhausted,
             Self::Compressed => Code::Unimplemented,

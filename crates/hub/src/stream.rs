@@ -20,8 +20,8 @@ use haltline_core::{
     ids::{Digest, EventSeq, Incarnation, Nonce},
     lease::Nanos,
     limits::{
-        EDGE_MESSAGES_BURST, EDGE_MESSAGES_PER_SECOND, EDGE_TEXT_BYTES_MAX, HUB_MESSAGES_PER_TURN,
-        PROBE_BURST, PROBE_INTERVAL_MIN,
+        EDGE_MESSAGES_BURST, EDGE_MESSAGES_PER_SECOND, EDGE_TEXT_BYTES_MAX, HUB_BARRIER_INTERVAL,
+        HUB_MESSAGES_PER_TURN,
     },
 };
 use haltline_wire::{
@@ -55,7 +55,6 @@ pub(crate) struct SyncStream {
     inbound: Inbound,
     phase: Phase,
     messages: Allowance,
-    probes: Allowance,
 }
 
 #[derive(Debug)]
@@ -94,7 +93,6 @@ impl SyncStream {
             inbound,
             phase: Phase::Greeting { hello: None, deadline },
             messages: Allowance::new(interval, EDGE_MESSAGES_BURST),
-            probes: Allowance::new(PROBE_INTERVAL_MIN.into(), PROBE_BURST),
         }
     }
 
@@ -154,9 +152,6 @@ impl SyncStream {
             (Some(Says::Hello(_)), _) => Err(StreamRefused::HelloTwice),
             // The first probe may come right after Hello.
             (Some(Says::Probe(probe)), Phase::Greeting { hello: Some(_), .. } | Phase::Following { .. }) => {
-                if !self.probes.take(now) {
-                    return Err(StreamRefused::ProbesTooFast);
-                }
                 let nonce = Nonce(bytes32("probe.nonce", &probe.nonce)?);
                 self.core.probes.join(self.registered.subscriber(), nonce);
                 Ok(())
@@ -236,7 +231,7 @@ impl SyncStream {
             cluster_id: self.origin.cluster.0.to_vec(),
             incarnation: ring.incarnation().0,
             index: ring.index().0,
-            probe_interval_ms_min: u32::try_from(PROBE_INTERVAL_MIN.0).unwrap_or(u32::MAX),
+            probe_interval_ms_min: u32::try_from(HUB_BARRIER_INTERVAL.0).unwrap_or(u32::MAX),
         };
         drop(ring);
         match admitted {

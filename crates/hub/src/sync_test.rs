@@ -6,9 +6,7 @@ use bytes::Bytes;
 use haltline_core::{
     event::ChainPosition,
     ids::{Digest, EventSeq, Incarnation},
-    limits::{
-        EDGE_MESSAGES_BURST, HUB_FRAME_BYTES_MAX, HUB_RING_BYTES_MAX, HUB_RING_EVENTS_MAX, PROBE_BURST,
-    },
+    limits::{EDGE_MESSAGES_BURST, HUB_FRAME_BYTES_MAX, HUB_RING_BYTES_MAX, HUB_RING_EVENTS_MAX},
     time::Millis,
 };
 use haltline_wire::v1::{
@@ -186,6 +184,7 @@ async fn a_jump_of_the_source_keeps_those_who_stand_where_it_is_and_sends_the_ot
     hub.has(hub.source.commit_agents(1)).await;
     here.frame().await;
     hub.source.jump();
+    wait_for("the feed was taken up anew", || hub.hub.counters().feeds == 2).await;
     assert_eq!(behind.snapshot_needed().await, Reason::TooFarBehind);
     hub.source.commit(&[kill_set(2)]);
     assert!(here.frame().await.stops);
@@ -239,18 +238,6 @@ async fn rude_streams_are_refused_by_name() {
 #[tokio::test]
 async fn floods_end_the_stream() {
     let hub = TestHub::start().await;
-    let mut edge = hub.follow("a").await;
-    for _ in 0..=PROBE_BURST + 1 {
-        edge.probe(7);
-    }
-    let refusal = loop {
-        match edge.next().await {
-            crate::test_hub::Next::End(refusal) => break refusal,
-            crate::test_hub::Next::Message(_) => {}
-        }
-    };
-    assert_eq!(refusal.reason, "PROBES_TOO_FAST");
-
     let mut edge = hub.follow("b").await;
     for _ in 0..=EDGE_MESSAGES_BURST + 1 {
         edge.ack();
