@@ -2,6 +2,7 @@
 //!
 //! Values are parsed into the core's types here, so that a wrong one is refused before anything is sent.
 
+pub(crate) mod enforcers;
 pub(crate) mod kill;
 pub(crate) mod people;
 pub(crate) mod registry;
@@ -17,6 +18,7 @@ use haltline_core::{
 use haltline_pki::Endpoint;
 
 use crate::exit;
+use enforcers::{EdgeCommand, ReceiptCommand};
 use kill::{KillArgs, KillsArgs, RevokeArgs};
 use people::OperatorCommand;
 use registry::{AgentCommand, FleetCommand};
@@ -147,6 +149,15 @@ pub enum Command {
     /// Enrol, list, change and remove people
     #[command(subcommand)]
     Operator(OperatorCommand),
+
+    /// Admit, change and remove edges and relays
+    #[command(subcommand)]
+    Edge(EdgeCommand),
+    /// List edges and relays, and how far each is
+    Edges(ListArgs),
+    /// Show and verify the signed receipts of kills
+    #[command(subcommand)]
+    Receipt(ReceiptCommand),
 
     /// Show what happens, as it happens
     Events(EventsArgs),

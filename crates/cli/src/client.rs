@@ -31,7 +31,7 @@ use tonic::{Response, Status, transport::Channel};
 use crate::{args::Global, exit::Exit, failure::Failure, output::progress::Progress};
 use attempt::{Attempt, Attempts};
 pub(crate) use paging::{Paged, all_pages};
-pub(crate) use submit::Signing;
+pub(crate) use submit::{Signing, random};
 
 /// How long one node may take before the next one is asked.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(3);

@@ -1,10 +1,13 @@
 //! The verbs: each asks the cluster, and shows what came of it.
 
 pub(crate) mod agent;
+mod agent_token;
 pub(crate) mod approvals;
 mod completions;
 mod describe;
 mod done;
+mod edge;
+mod edge_token;
 mod events;
 mod fleet;
 pub(crate) mod init;
@@ -14,8 +17,10 @@ mod node;
 pub(crate) mod operator;
 mod process;
 mod question;
+pub(crate) mod receipt;
 pub(crate) mod resource;
 mod revocations;
+mod staleness;
 pub(crate) mod status;
 
 use haltline_core::command::{Approve, Command as CoreCommand, Resume, Withdraw};
@@ -76,6 +81,9 @@ pub(crate) async fn run(cli: Cli, screen: Screen) -> Result<Exit, Failure> {
         }
         Command::Fleet(command) => fleet::run(&Session::open(&global, screen)?, command).await,
         Command::Agent(command) => agent::run(&Session::open(&global, screen)?, command).await,
+        Command::Edge(command) => edge::run(&Session::open(&global, screen)?, command).await,
+        Command::Edges(args) => edge::list(&Session::open(&global, screen)?, args).await,
+        Command::Receipt(command) => receipt::run(command, &global, screen).await,
         Command::Events(args) => events::run(&Session::open(&global, screen)?, &args).await,
     }
 }

@@ -18,7 +18,7 @@ pub enum Exit {
     Pending = 4,
     /// Not authenticated, or not permitted.
     Denied = 5,
-    /// The demo showed that a claim doesn't hold.
+    /// A claim doesn't hold: one of the demo's, or a receipt's.
     Broken = 6,
 }
 
@@ -45,4 +45,4 @@ Exit codes:
   3  no node reachable, or no quorum, within --timeout
   4  accepted, and waiting for a second person to approve
   5  not authenticated, or not permitted
-  6  the demo found a claim broken";
+  6  a claim is broken: the demo found one, or a receipt doesn't hold";

@@ -330,6 +330,8 @@ pub const READINESS_INTERVAL: Millis = Millis(200);
 pub const QUORUM_CHECK_INTERVAL: Millis = Millis(1_000);
 /// How often a running node looks whether its certificate is due: a third of ninety days is left when it is.
 pub const CERTIFICATE_CHECK_INTERVAL: Millis = Millis(60 * 60 * 1_000);
+/// Bytes of a receipt's file: with every list at its bound it has a twentieth of that.
+pub const RECEIPT_FILE_BYTES_MAX: u64 = 1_024 * 1_024;
 /// Bytes of the founding file: nodes and one person.
 pub const FOUNDING_FILE_BYTES_MAX: u64 = 1_024 * 1_024;
 
@@ -345,6 +347,8 @@ pub const HUBS_MAX: usize = 2 * NODES_MAX;
 pub const SYNC_MESSAGE_BYTES_MAX: usize = 8 * BATCH_BYTES_MAX;
 /// Messages to a hub that wait to be sent. Probes are bounded by themselves; acknowledgements coalesce.
 pub const SYNC_OUTGOING_MAX: usize = 16;
+/// How long a freshly opened stream may take to be welcomed.
+pub const SYNC_WELCOME_TIMEOUT: Millis = Millis(5_000);
 /// Shortest time between two probes of one enforcer, whatever the staleness of its fleets.
 pub const EDGE_PROBE_INTERVAL_MIN: Millis = Millis(25);
 /// Longest time between two probes: position and health of an enforcer stay known however lazy its fleets are.
@@ -499,11 +503,14 @@ pub const HUB_MESSAGES_PER_TURN: usize = 32;
 pub const EDGE_MESSAGES_PER_SECOND: u64 = 2_000;
 /// Messages that one enforcer may send beyond that, at once.
 pub const EDGE_MESSAGES_BURST: u64 = 2_000;
+/// How often one stream may probe, on average: a quarter of the smallest `max_staleness` is more than twice this.
+pub const PROBE_INTERVAL_MIN: Millis = Millis(20);
+/// Probes that one stream may send beyond that, at once.
+pub const PROBE_BURST: u64 = 64;
 /// How long a stream may wait with its Hello, and how long a hub that lags behind an enforcer lets it wait.
 pub const HUB_HELLO_TIMEOUT: Millis = Millis(10_000);
 /// Time between two barriers for probes, so that under load a hundred probes or more share one signature. A lease loses
-/// as much at most; the first probe after a pause waits for nothing. Of several probes of one stream that wait for the
-/// same barrier the newest is answered, so this is also how often a stream is answered at most.
+/// as much at most; the first probe after a pause waits for nothing.
 pub const HUB_BARRIER_INTERVAL: Millis = Millis(10);
 /// How long the statement of a barrier may wait for the events that it rests on.
 pub const HUB_CATCH_UP_TIMEOUT: Millis = Millis(2_000);

@@ -5,6 +5,7 @@ use std::time::Duration;
 use haltline_consensus::{BarrierError, FeedError, ProposeError};
 use haltline_core::{
     ids::{KillId, PersonId},
+    limits::TOKEN_SCOPE_BYTES_MAX,
     rejection::Rejection,
     tracker::TrackerError,
 };
@@ -126,6 +127,26 @@ pub(crate) enum Refused {
     /// The node can't issue.
     #[error("the certificate can't be issued: {0}")]
     Issue(PkiError),
+    /// More tools than a token can list.
+    #[error(
+        "scope is {got_bytes} bytes long; a token holds at most {TOKEN_SCOPE_BYTES_MAX}, so ask for fewer or wider patterns"
+    )]
+    ScopeTooLarge {
+        /// What came.
+        got_bytes: usize,
+    },
+    /// An audience that no token can name.
+    #[error("audience is {why}")]
+    Audience {
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// A retry came after the credential's end.
+    #[error("the credential has ended, so there is no token for it any more; ask for a new one with new ids")]
+    CredentialEnded,
+    /// The token can't be made.
+    #[error("the credential is recorded, but its token can't be made: {0}")]
+    Token(String),
     /// The node is stopping.
     #[error("this node is stopping; call another one")]
     Stopping,
@@ -162,7 +183,10 @@ impl Refused {
                 refusal(Code::InvalidArgument, "CERTIFICATE_REQUEST").blaming("certificate_request")
             }
             Self::KeysNotRegistered { .. } => refusal(Code::FailedPrecondition, "KEYS_NOT_REGISTERED"),
-            Self::Issue(_) => refusal(Code::Internal, "CANNOT_ISSUE"),
+            Self::Issue(_) | Self::Token(_) => refusal(Code::Internal, "CANNOT_ISSUE"),
+            Self::ScopeTooLarge { .. } => refusal(Code::InvalidArgument, "SCOPE_TOO_LARGE").blaming("scope"),
+            Self::Audience { .. } => refusal(Code::InvalidArgument, "INVALID_FIELD").blaming("audience"),
+            Self::CredentialEnded => refusal(Code::FailedPrecondition, "CREDENTIAL_ENDED"),
         }
     }
 

@@ -7,7 +7,7 @@
 use std::{
     net::{SocketAddr, TcpListener as StdListener},
     path::Path,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
 
@@ -177,6 +177,7 @@ impl Node {
             watches: Watches::at_most(config.watchers_max),
             enforcements,
             progress_streams: PlacesTaken::at_most(ENFORCEMENT_STREAMS_MAX),
+            edge_streams: OnceLock::new(),
             started: Instant::now(),
             stopping,
             streams: TaskTracker::new(),

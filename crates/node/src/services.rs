@@ -4,6 +4,7 @@ mod approvals;
 mod cluster;
 mod credentials;
 mod edge_service;
+mod edges;
 mod enforcement;
 mod fleets;
 mod kills;
@@ -15,6 +16,7 @@ mod watch;
 use std::sync::Arc;
 
 pub(crate) use edge_service::EdgeCalls;
+pub(crate) use edges::{StreamSource, Streams};
 pub(crate) use watch::Watches;
 
 use haltline_core::limits::{API_REQUEST_BYTES_MAX, API_RESPONSE_BYTES_MAX};
@@ -23,6 +25,7 @@ use haltline_wire::{
     v1::{
         approval_service_server::ApprovalServiceServer, cluster_service_server::ClusterServiceServer,
         command_service_server::CommandServiceServer, credential_service_server::CredentialServiceServer,
+        edge_admin_service_server::EdgeAdminServiceServer,
         enforcement_service_server::EnforcementServiceServer, fleet_service_server::FleetServiceServer,
         kill_service_server::KillServiceServer, peer_service_server::PeerServiceServer,
         person_service_server::PersonServiceServer,
@@ -37,7 +40,7 @@ use crate::{context::Context, error::NodeError};
 pub(crate) struct Services(pub(crate) Arc<Context>);
 
 /// Names of the services whose health is told one by one.
-pub(crate) const NAMES: [&str; 8] = [
+pub(crate) const NAMES: [&str; 9] = [
     FleetServiceServer::<Services>::NAME,
     PersonServiceServer::<Services>::NAME,
     KillServiceServer::<Services>::NAME,
@@ -46,6 +49,7 @@ pub(crate) const NAMES: [&str; 8] = [
     CommandServiceServer::<Services>::NAME,
     ClusterServiceServer::<Services>::NAME,
     EnforcementServiceServer::<Services>::NAME,
+    EdgeAdminServiceServer::<Services>::NAME,
 ];
 
 macro_rules! bounded {
@@ -73,6 +77,7 @@ impl Services {
             .add_service(bounded!(CommandServiceServer, self))
             .add_service(bounded!(EnforcementServiceServer, self))
             .add_service(bounded!(PeerServiceServer, self))
-            .add_service(bounded!(ClusterServiceServer, self)))
+            .add_service(bounded!(ClusterServiceServer, self))
+            .add_service(bounded!(EdgeAdminServiceServer, self)))
     }
 }

@@ -2,6 +2,7 @@
 
 use clap::{Args, Subcommand, ValueEnum};
 use haltline_core::{
+    ids::InstanceId,
     path::{AgentPath, FleetPath},
     selector::Pattern,
     text::Text,
@@ -138,6 +139,35 @@ pub enum AgentCommand {
         /// Its path
         path: AgentPath,
     },
+    /// Issue a credential to a running copy of an agent, and print its token
+    Token(AgentTokenArgs),
+}
+
+/// `haltline agent token`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+The token alone goes to standard output, so that it can be piped; what it is goes to standard error.
+
+Example:
+  export AGENT_TOKEN=$(haltline agent token acme/finance/invoice/reconciler --task \"close October\" --ttl 5min)")]
+pub struct AgentTokenArgs {
+    /// Path of the agent
+    pub agent: AgentPath,
+    /// What it is for
+    #[arg(long, value_name = "TEXT")]
+    pub task: Option<Text>,
+    /// A tool that it may use, within what its fleet declares; * stands for anything; repeat it for more [default: all]
+    #[arg(long = "tool", value_name = "PATTERN")]
+    pub tools: Vec<Pattern>,
+    /// How long it lives [default: as long as the fleet allows]
+    #[arg(long, value_name = "DURATION", value_parser = values::millis)]
+    pub ttl: Option<Millis>,
+    /// The running copy, if it has had a credential before [default: a new one]
+    #[arg(long, value_name = "ID")]
+    pub instance: Option<InstanceId>,
+    /// Whom the token is for, if not this cluster's edges
+    #[arg(long, value_name = "TEXT")]
+    pub audience: Option<Text>,
 }
 
 /// An agent's path and labels.

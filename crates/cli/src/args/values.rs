@@ -6,10 +6,12 @@ use haltline_core::{
     command::{Role, RoleBinding},
     ids::LogIndex,
     limits::APPROVAL_LIFETIME_MAX,
-    path::FleetPath,
+    path::{FleetPath, PathError},
     text::Labels,
     time::Millis,
 };
+
+use super::enforcers::ScopeArg;
 
 /// Roles by the name that people type.
 pub(crate) const ROLES: [(&str, Role); 6] = [
@@ -66,6 +68,14 @@ pub(crate) fn label(text: &str) -> Result<(String, String), String> {
     Labels::parse_pair(text).map_err(|error| error.to_string())
 }
 
+/// A fleet's subtree, or `/` for the whole tree.
+pub(crate) fn scope(text: &str) -> Result<ScopeArg, String> {
+    match text {
+        "/" => Ok(ScopeArg(None)),
+        path => path.parse().map(|path| ScopeArg(Some(path))).map_err(|error: PathError| error.to_string()),
+    }
+}
+
 /// `ROLE` everywhere, or `ROLE@PATH` in a subtree.
 pub(crate) fn role_binding(text: &str) -> Result<RoleBinding, String> {
     let (name, path) = match text.split_once('@') {
@@ -96,6 +106,13 @@ mod tests {
             assert!(millis(text).expect_err(text).contains("with a unit"), "{text}");
         }
         assert!(millis("0s").is_err());
+    }
+
+    #[test]
+    fn a_subtree_is_a_path_or_all() {
+        assert_eq!(scope("/"), Ok(ScopeArg(None)));
+        assert_eq!(scope("acme/x"), Ok(ScopeArg(Some("acme/x".parse().expect("a path")))));
+        assert!(scope("").is_err() && scope("Acme").is_err());
     }
 
     #[test]

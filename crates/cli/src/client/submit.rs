@@ -34,7 +34,11 @@ impl Client {
     /// The refusal, or no decision in time; then it isn't known whether the command was carried out.
     pub(crate) async fn submit(&self, command: Command) -> Result<v1::CommandReply, Failure> {
         let signing = match command {
-            Command::Kill(_) | Command::Revoke(_) | Command::Withdraw(_) => Signing::Unsigned,
+            Command::Kill(_)
+            | Command::Revoke(_)
+            | Command::Withdraw(_)
+            | Command::JoinTokenDelete(_)
+            | Command::EdgeRemove(_) => Signing::Unsigned,
             _ => Signing::Own,
         };
         self.submit_as(command, signing).await
@@ -64,7 +68,7 @@ impl Client {
         command: Command,
         signing: Signing,
     ) -> Result<Request, Failure> {
-        let id = random_id()?;
+        let id = RequestId(random()?);
         let caller = self.identity().person().clone();
         let deadline = facts.now.plus(match signing {
             Signing::Own => self.approval_window.max(millis(self.patience)),
@@ -113,11 +117,12 @@ fn millis(duration: Duration) -> Millis {
     Millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
 }
 
-fn random_id() -> Result<RequestId, Failure> {
-    let mut id = [0; 16];
-    getrandom::fill(&mut id)
-        .map_err(|error| Failure::local(format!("the system has no randomness for a request id: {error}")))?;
-    Ok(RequestId(id))
+/// Random bytes, for ids and secrets.
+pub(crate) fn random<const N: usize>() -> Result<[u8; N], Failure> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes)
+        .map_err(|error| Failure::local(format!("the system has no randomness: {error}")))?;
+    Ok(bytes)
 }
 
 fn unknown_outcome(failure: Failure) -> Failure {
@@ -143,5 +148,14 @@ const fn purpose(command: &Command) -> &'static str {
         Command::Withdraw(_) => "withdrawing",
         Command::Revoke(_) => "revoking",
         Command::PolicyUpdate(_) => "changing the policy",
+        Command::JoinTokenCreate(_) => "making the join token",
+        Command::JoinTokenDelete(_) => "deleting the join token",
+        Command::EdgeEnrol(_) => "enrolling the edge",
+        Command::EdgeUpdate(_) => "changing the edge",
+        Command::EdgeRemove(_) => "removing the edge",
+        Command::CredentialIssue(_) => "issuing the credential",
+        Command::ReceiptRecord(_) => "recording the receipt",
+        Command::BundlePropose(_) => "proposing the trust bundle",
+        Command::BundleEndorse(_) => "endorsing the trust bundle",
     }
 }

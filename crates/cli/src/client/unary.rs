@@ -3,8 +3,9 @@
 use haltline_wire::v1::{
     CommandReply, EnrolPersonRequest, approval_service_client::ApprovalServiceClient,
     cluster_service_client::ClusterServiceClient, command_request::Command as Message,
-    credential_service_client::CredentialServiceClient, fleet_service_client::FleetServiceClient,
-    kill_service_client::KillServiceClient, person_service_client::PersonServiceClient,
+    credential_service_client::CredentialServiceClient, edge_admin_service_client::EdgeAdminServiceClient,
+    fleet_service_client::FleetServiceClient, kill_service_client::KillServiceClient,
+    person_service_client::PersonServiceClient,
 };
 use tonic::{Response, Status, transport::Channel};
 
@@ -30,5 +31,20 @@ pub(super) async fn send(channel: Channel, message: Message) -> Result<Response<
         Message::Withdraw(message) => ApprovalServiceClient::new(channel).withdraw(message).await,
         Message::Revoke(message) => CredentialServiceClient::new(channel).revoke(message).await,
         Message::UpdatePolicy(message) => ClusterServiceClient::new(channel).update_policy(message).await,
+        Message::CreateJoinToken(message) => {
+            EdgeAdminServiceClient::new(channel).create_join_token(message).await
+        }
+        Message::DeleteJoinToken(message) => {
+            EdgeAdminServiceClient::new(channel).delete_join_token(message).await
+        }
+        Message::UpdateEdge(message) => EdgeAdminServiceClient::new(channel).update_edge(message).await,
+        Message::RemoveEdge(message) => EdgeAdminServiceClient::new(channel).remove_edge(message).await,
+        Message::IssueCredential(message) => {
+            let response = CredentialServiceClient::new(channel).issue(message).await?;
+            Ok(response.map(|answer| answer.reply.unwrap_or_default()))
+        }
+        Message::ProposeTrustBundle(message) => {
+            ClusterServiceClient::new(channel).propose_trust_bundle(message).await
+        }
     }
 }

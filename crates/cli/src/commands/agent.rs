@@ -6,7 +6,7 @@ use haltline_core::command::{AgentDelete, AgentRegister, AgentUpdate, Command};
 use haltline_wire::v1::{self, fleet_service_client::FleetServiceClient};
 use serde_json::{Value, json};
 
-use super::{Session, fleet, resource};
+use super::{Session, agent_token, fleet, resource};
 use crate::{
     args::registry::{AgentCommand, AgentListArgs},
     client::{Client, Paged, all_pages},
@@ -41,6 +41,7 @@ pub(super) async fn run(session: &Session, command: AgentCommand) -> Result<Exit
         AgentCommand::Delete { path } => {
             session.carry_out(Command::AgentDelete(AgentDelete { path, expected_version: None })).await
         }
+        AgentCommand::Token(args) => agent_token::run(session, args).await,
     }
 }
 

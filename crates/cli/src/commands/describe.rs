@@ -2,9 +2,11 @@
 
 use haltline_core::{
     command::{
-        Command, FleetCreate, FleetUpdate, KillMode, PersonAdd, PersonUpdate, RevocationTarget, RoleBinding,
+        BundlePropose, Command, CredentialIssue, EdgeUpdate, EnforcerKind, FleetCreate, FleetUpdate,
+        JoinTokenCreate, KillMode, PersonAdd, PersonUpdate, RevocationTarget, RoleBinding,
     },
     policy::{Intent, Limits},
+    state::Scope,
     text::Labels,
 };
 use haltline_wire::v1;
@@ -73,6 +75,32 @@ pub(super) fn describe(command: &Command) -> (&'static str, Vec<(String, String)
             fields.add("people to resume", &policy.approvals_to_resume);
             fields.add("people to widen", &policy.approvals_to_widen);
             "change the policy"
+        }
+        Command::JoinTokenCreate(create) => fields.join_token_create(create),
+        Command::JoinTokenDelete(delete) => {
+            fields.add("token", &delete.token);
+            "delete a join token"
+        }
+        Command::EdgeUpdate(update) => fields.edge_update(update),
+        Command::EdgeRemove(remove) => {
+            fields.add("edge", &remove.edge);
+            "remove an edge"
+        }
+        Command::CredentialIssue(issue) => fields.credential_issue(issue),
+        Command::BundlePropose(propose) => fields.bundle_propose(propose),
+        // Nodes ask for these by themselves, so they never wait for anybody.
+        Command::EdgeEnrol(enrol) => {
+            fields.add("token", &enrol.token);
+            fields.add("TLS key", &enrol.key);
+            "enrol an edge"
+        }
+        Command::ReceiptRecord(signed) => {
+            fields.add("kill", &signed.receipt.kill);
+            "keep a receipt"
+        }
+        Command::BundleEndorse(endorse) => {
+            fields.add("version", &endorse.version);
+            "endorse a trust bundle"
         }
     };
     (title, fields.0)
@@ -166,6 +194,63 @@ impl Fields {
         "change a person"
     }
 
+    fn join_token_create(&mut self, create: &JoinTokenCreate) -> &'static str {
+        self.add("name", &create.edge);
+        self.scopes(&create.paths);
+        if create.trusted_for_acks {
+            self.add("trusted for acks", &"yes");
+        }
+        self.add("good for", &create.ttl);
+        self.add("token", &create.token);
+        match create.kind {
+            EnforcerKind::Edge => "let in an edge",
+            EnforcerKind::Relay => "let in a relay",
+        }
+    }
+
+    fn edge_update(&mut self, update: &EdgeUpdate) -> &'static str {
+        let yes_no = |yes: bool| if yes { "yes" } else { "no" };
+        self.add("edge", &update.edge);
+        if let Some(paths) = &update.paths {
+            self.scopes(paths);
+        }
+        if let Some(trusted) = update.trusted_for_acks {
+            self.add("trusted for acks", &yes_no(trusted));
+        }
+        if let Some(fails_open) = update.fails_open {
+            self.add("fails open", &yes_no(fails_open));
+        }
+        "change an edge"
+    }
+
+    fn credential_issue(&mut self, issue: &CredentialIssue) -> &'static str {
+        self.add("agent", &issue.agent);
+        self.add("task", &issue.task);
+        self.add("tools", &issue.scope.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "));
+        if let Some(audience) = &issue.audience {
+            self.add("audience", audience);
+        }
+        if let Some(ttl) = issue.ttl {
+            self.add("lives for", &ttl);
+        }
+        self.add("instance", &issue.instance);
+        "issue a credential"
+    }
+
+    fn bundle_propose(&mut self, propose: &BundlePropose) -> &'static str {
+        self.add("version", &propose.version);
+        for (node, key) in &propose.keys {
+            self.add(&format!("key of node {node}"), key);
+        }
+        "change the keys that nodes sign with"
+    }
+
+    fn scopes(&mut self, paths: &[Scope]) {
+        let texts =
+            paths.iter().map(|scope| scope.as_ref().map_or_else(|| "/".to_owned(), ToString::to_string));
+        self.add("paths", &texts.collect::<Vec<_>>().join(", "));
+    }
+
     fn labels(&mut self, labels: &Labels) {
         self.add("labels", &if labels.is_empty() { "none".to_owned() } else { labels.to_string() });
     }
@@ -191,12 +276,45 @@ impl Fields {
 mod tests {
     use super::*;
     use haltline_core::command::{PersonAdd, Resume, Role};
-    use haltline_core::ids::{KeyHash, KillId, PublicKey};
+    use haltline_core::ids::{Digest, JoinTokenId, KeyHash, KillId, PublicKey};
+    use haltline_core::time::Millis;
 
     fn lines(command: &Command) -> String {
         let (title, fields) = describe(command);
         let fields = fields.iter().map(|(name, value)| format!("\n{name}: {value}"));
         fields.fold(title.to_owned(), |text, field| text + &field)
+    }
+
+    #[test]
+    fn who_lets_an_enforcer_in_sees_where_it_enforces_and_how_far_it_is_trusted() {
+        let create = JoinTokenCreate {
+            token: JoinTokenId([3; 16]),
+            secret_hash: Digest([4; 32]),
+            edge: "eu-relay".parse().expect("a name"),
+            kind: EnforcerKind::Relay,
+            paths: vec![None, Some("acme/x".parse().expect("a path"))],
+            trusted_for_acks: true,
+            ttl: Millis(600_000),
+        };
+        insta::assert_snapshot!(lines(&Command::JoinTokenCreate(create)), @r"
+        let in a relay
+        name: eu-relay
+        paths: /, acme/x
+        trusted for acks: yes
+        good for: 10 min
+        token: 03030303030303030303030303030303
+        ");
+        let update = EdgeUpdate {
+            edge: "eu-gate".parse().expect("a name"),
+            paths: None,
+            trusted_for_acks: None,
+            fails_open: Some(true),
+        };
+        insta::assert_snapshot!(lines(&Command::EdgeUpdate(update)), @r"
+        change an edge
+        edge: eu-gate
+        fails open: yes
+        ");
     }
 
     #[test]

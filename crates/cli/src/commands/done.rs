@@ -19,6 +19,7 @@ use crate::{
         page::{Page, counted},
         table::Tone,
         times,
+        value::hex,
     },
 };
 
@@ -91,7 +92,13 @@ impl Done {
         self.stamp.index
     }
 
-    fn sentence(&self) -> String {
+    /// What came of it.
+    pub(crate) const fn outcome(&self) -> &Outcome {
+        &self.outcome
+    }
+
+    /// A sentence for people.
+    pub(crate) fn sentence(&self) -> String {
         let index = self.stamp.index;
         match &self.outcome {
             Outcome::Stored(stored) => {
@@ -127,6 +134,33 @@ impl Done {
                 }
             }
             Outcome::PolicyStored(_) => format!("Stored the policy (log index {index})."),
+            Outcome::JoinTokenStored(stored) => {
+                let (ends, now) = (ClusterTime(stored.expires_ms), ClusterTime(self.stamp.cluster_time_ms));
+                let left = times::length(ends.since(now));
+                format!("Made join token {} (log index {index}), good for {left}.", hex(&stored.token))
+            }
+            Outcome::JoinTokenDeleted(deleted) => {
+                format!("Deleted join token {} (log index {index}).", hex(&deleted.token))
+            }
+            Outcome::EdgeStored(stored) => {
+                format!("Stored edge {} at version {} (log index {index}).", stored.name, stored.version)
+            }
+            Outcome::EdgeRemoved(removed) => format!("Removed edge {} (log index {index}).", removed.name),
+            Outcome::CredentialIssued(issued) => {
+                format!("Issued credential {} (log index {index}).", hex(&issued.credential))
+            }
+            Outcome::ReceiptRecorded(recorded) => {
+                format!("Recorded the receipt of {} (log index {index}).", KillId(recorded.kill))
+            }
+            Outcome::TrustBundleProposed(proposed) => format!(
+                "Proposed version {} of the trust bundle (log index {index}); it takes {}.",
+                proposed.version,
+                counted(proposed.needed.into(), "endorsement")
+            ),
+            Outcome::TrustBundleEndorsed(endorsed) => format!(
+                "Endorsed version {} of the trust bundle (log index {index}): {} of {}.",
+                endorsed.version, endorsed.endorsed, endorsed.needed
+            ),
             // `read` leaves neither.
             Outcome::Executed(_) | Outcome::Refusal(_) => String::new(),
         }
@@ -172,7 +206,45 @@ impl Done {
                 json!({ "outcome": "revoked", "ends_cluster_time_ms": revoked.ends_ms })
             }
             Outcome::PolicyStored(_) => json!({ "outcome": "policy_stored" }),
-            Outcome::Executed(_) | Outcome::Refusal(_) => json!({}),
+            _ => self.enforcement_details(),
+        }
+    }
+
+    /// The same for enforcers, credentials and receipts.
+    fn enforcement_details(&self) -> Value {
+        match &self.outcome {
+            Outcome::JoinTokenStored(stored) => json!({
+                "outcome": "join_token_stored",
+                "token": hex(&stored.token),
+                "expires_cluster_time_ms": stored.expires_ms,
+            }),
+            Outcome::JoinTokenDeleted(deleted) => {
+                json!({ "outcome": "join_token_deleted", "token": hex(&deleted.token) })
+            }
+            Outcome::EdgeStored(stored) => {
+                json!({ "outcome": "edge_stored", "name": stored.name, "version": stored.version })
+            }
+            Outcome::EdgeRemoved(removed) => json!({ "outcome": "edge_removed", "name": removed.name }),
+            Outcome::CredentialIssued(issued) => {
+                json!({ "outcome": "credential_issued", "credential": hex(&issued.credential) })
+            }
+            Outcome::ReceiptRecorded(recorded) => {
+                json!({ "outcome": "receipt_recorded", "kill": KillId(recorded.kill).to_string() })
+            }
+            Outcome::TrustBundleProposed(proposed) => json!({
+                "outcome": "trust_bundle_proposed",
+                "version": proposed.version,
+                "needed": proposed.needed,
+            }),
+            Outcome::TrustBundleEndorsed(endorsed) => json!({
+                "outcome": "trust_bundle_endorsed",
+                "version": endorsed.version,
+                "endorsed": endorsed.endorsed,
+                "needed": endorsed.needed,
+                "in_force": endorsed.in_force,
+            }),
+            // Told by `details`, or left by `read` to nobody.
+            _ => json!({}),
         }
     }
 }

@@ -3,15 +3,17 @@
 use haltline_core::{
     command::{Command, FleetCreate, FleetDelete, FleetUpdate},
     ids::Version,
+    limits::MAX_STALENESS_DEFAULT,
     path::FleetPath,
     policy::{Intent, Limits},
     selector::Pattern,
     text::{Labels, Text},
+    time::Millis,
 };
 use haltline_wire::v1::{self, fleet_service_client::FleetServiceClient};
 use serde_json::{Value, json};
 
-use super::{Session, resource};
+use super::{Done, Session, resource, staleness::Staleness};
 use crate::{
     args::registry::{FleetArgs, FleetCommand, FleetField, FleetListArgs, FleetUpdateArgs},
     client::{Client, Paged, all_pages},
@@ -21,6 +23,7 @@ use crate::{
         Render,
         page::{Page, grouped},
         table::{Cell, Table, Tone},
+        times,
     },
 };
 
@@ -30,14 +33,46 @@ pub(super) async fn run(session: &Session, command: FleetCommand) -> Result<Exit
         FleetCommand::Create(args) => session.carry_out(Command::FleetCreate(create(args)?)).await,
         FleetCommand::List(args) => list(session, &args).await,
         FleetCommand::Show { path } => session.show(&Shown(fetch(&session.client, &path).await?)),
-        FleetCommand::Update(args) => {
-            let before = fetch(&session.client, &args.set.path).await?;
-            session.carry_out(Command::FleetUpdate(update(args, before)?)).await
-        }
+        FleetCommand::Update(args) => change(session, args).await,
         FleetCommand::Delete { path } => {
             session.carry_out(Command::FleetDelete(FleetDelete { path, expected_version: None })).await
         }
     }
+}
+
+/// Changes a fleet, and says what a change of its staleness costs.
+async fn change(session: &Session, args: FleetUpdateArgs) -> Result<Exit, Failure> {
+    let path = args.set.path.clone();
+    let before = fetch(&session.client, &path).await?;
+    let staleness = staleness(&session.client, &args, &before).await?;
+    let update = update(args, before)?;
+    let done = Done::read(session.client.submit(Command::FleetUpdate(update)).await?)?;
+    session.screen.print(&done)?;
+    for remark in staleness.iter().flat_map(|change| change.remarks(&path, done.pending().is_some())) {
+        session.screen.remark(&remark);
+    }
+    Ok(done.exit())
+}
+
+/// The effective `max_staleness` before and after, if the command line names it.
+async fn staleness(
+    client: &Client,
+    args: &FleetUpdateArgs,
+    fleet: &v1::Fleet,
+) -> Result<Option<Staleness>, Failure> {
+    let effective = |fleet: &v1::Fleet| {
+        let limits = fleet.effective_limits.unwrap_or_default();
+        limits.max_staleness_ms.map_or(MAX_STALENESS_DEFAULT, Millis)
+    };
+    let after = match (args.set.max_staleness, args.clear.contains(&FleetField::MaxStaleness)) {
+        (Some(named), _) => named,
+        (None, false) => return Ok(None),
+        (None, true) => match args.set.path.parent() {
+            Some(parent) => effective(&fetch(client, &parent).await?),
+            None => MAX_STALENESS_DEFAULT,
+        },
+    };
+    Ok(Some(Staleness { before: effective(fleet), after }))
 }
 
 fn create(args: FleetArgs) -> Result<FleetCreate, Failure> {
@@ -219,6 +254,8 @@ impl Render for Shown {
             ("own limits", limits(&fleet.limits)),
             ("limits in effect", limits(&fleet.effective_limits)),
             ("agents", Some(grouped(fleet.agents))),
+            ("live instances", Some(grouped(fleet.live_instances))),
+            ("a kill takes", Some(format!("at most {}", times::exact(Millis(fleet.kill_bound_ms))))),
             ("version", Some(fleet.version.to_string())),
             ("created", Some(resource::moment(fleet.created.as_ref()))),
             ("changed", Some(resource::moment(fleet.updated.as_ref()))),
@@ -250,6 +287,8 @@ fn value(fleet: &v1::Fleet) -> Value {
         "limits": resource::limits_value(fleet.limits.as_ref()),
         "effective_limits": resource::limits_value(fleet.effective_limits.as_ref()),
         "agents": fleet.agents,
+        "live_instances": fleet.live_instances,
+        "kill_bound_ms": fleet.kill_bound_ms,
         "stopped_by": resource::kills_value(&fleet.stopped_by),
         "version": fleet.version,
         "created": resource::stamp_value(fleet.created.as_ref()),

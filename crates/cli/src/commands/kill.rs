@@ -3,6 +3,7 @@
 use haltline_core::{
     command::{Command, KillCommand},
     selector::Selector,
+    time::Millis,
 };
 use haltline_wire::v1::{self, kill_service_client::KillServiceClient};
 use serde_json::{Value, json};
@@ -19,8 +20,9 @@ use crate::{
     failure::Failure,
     output::{
         Render,
-        page::{Page, counted},
+        page::{Page, counted, grouped},
         table::Tone,
+        times,
     },
 };
 
@@ -93,6 +95,9 @@ impl Render for Radius {
             ("asked for", (stops != self.asked.to_string()).then(|| self.asked.to_string())),
             ("would stop", Some(stops)),
             ("which is", Some(share(radius))),
+            ("live instances", Some(grouped(radius.live_instances))),
+            ("told to", Some(counted(radius.edges, "edge"))),
+            ("takes", Some(format!("at most {}", times::exact(Millis(radius.bound_ms))))),
         ]);
         page.sample("fleets", &radius.fleet_sample, radius.fleets);
         page.sample("agents", &radius.agent_sample, radius.agents);
@@ -113,6 +118,10 @@ impl Render for Radius {
             "agents": radius.agents,
             "fleets_registered": radius.fleets_registered,
             "agents_registered": radius.agents_registered,
+            "live_instances": radius.live_instances,
+            "edges": radius.edges,
+            "max_staleness_ms": radius.max_staleness_ms,
+            "bound_ms": radius.bound_ms,
             "fleet_sample": radius.fleet_sample,
             "agent_sample": radius.agent_sample,
             "partial": radius.partial,
@@ -125,9 +134,9 @@ fn share(radius: &v1::BlastRadius) -> String {
     format!(
         "{} of {}, {} of {}",
         counted(radius.fleets, "fleet"),
-        crate::output::page::grouped(radius.fleets_registered),
+        grouped(radius.fleets_registered),
         counted(radius.agents, "agent"),
-        crate::output::page::grouped(radius.agents_registered)
+        grouped(radius.agents_registered)
     )
 }
 
@@ -148,6 +157,10 @@ mod tests {
             agent_sample: (0..20).map(|number| format!("acme/finance/invoice/agent-{number:02}")).collect(),
             fleets_registered: 6,
             agents_registered: 3_000,
+            live_instances: 4_321,
+            edges: 12,
+            max_staleness_ms: 2_000,
+            bound_ms: 2_002,
             ..v1::BlastRadius::default()
         }
     }
@@ -171,11 +184,14 @@ mod tests {
         let screen =
             |format| Screen { format, width: 78, style: Style::plain(), error_style: Style::plain() };
         insta::assert_snapshot!(screen(Format::Table).rendered(&shown), @r"
-        asked for   fleet=acme
-        would stop  fleet=acme/finance
-        which is    2 fleets of 6, 1,200 agents of 3,000
-        fleets      acme/finance, acme/finance/invoice
-        agents      acme/finance/invoice/agent-00, acme/finance/invoic… and 1,180 more
+        asked for       fleet=acme
+        would stop      fleet=acme/finance
+        which is        2 fleets of 6, 1,200 agents of 3,000
+        live instances  4,321
+        told to         12 edges
+        takes           at most 2.002 s
+        fleets          acme/finance, acme/finance/invoice
+        agents          acme/finance/invoice/agent-00, acme/finance/in… and 1,180 more
         ");
         assert!(screen(Format::Json).rendered(&shown).contains("\"agents\": 1200"));
     }

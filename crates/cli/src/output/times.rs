@@ -16,6 +16,14 @@ pub(crate) fn wall(time: WallTime) -> String {
     }
 }
 
+/// A moment by a wall clock, to the millisecond, in UTC.
+pub(crate) fn wall_millis(time: WallTime) -> String {
+    match SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(time.0)) {
+        Some(moment) if time < YEAR_10000 => humantime::format_rfc3339_millis(moment).to_string(),
+        _ => format!("{} ms", time.0),
+    }
+}
+
 /// A duration in at most two units, rounded down.
 pub(crate) fn length(duration: Millis) -> String {
     const UNITS: [(u64, &str); 4] = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "min"), (1_000, "s")];
@@ -30,6 +38,16 @@ pub(crate) fn length(duration: Millis) -> String {
         }
         _ => first,
     }
+}
+
+/// Seconds with as many decimals as it takes: bounds aren't rounded away.
+pub(crate) fn exact(duration: Millis) -> String {
+    let (seconds, millis) = (duration.0 / 1_000, duration.0 % 1_000);
+    if millis == 0 {
+        return duration.to_string();
+    }
+    let decimals = format!("{millis:03}");
+    format!("{seconds}.{} s", decimals.trim_end_matches('0'))
 }
 
 /// How long from now until a moment in cluster time.
@@ -66,9 +84,16 @@ mod tests {
     #[test]
     fn wall_time_is_utc_and_never_panics() {
         assert_eq!(wall(WallTime(1_700_000_000_123)), "2023-11-14T22:13:20Z");
-        assert!(wall(WallTime(u64::MAX)).ends_with("ms"));
+        assert_eq!(wall_millis(WallTime(1_700_000_000_123)), "2023-11-14T22:13:20.123Z");
+        assert!(wall(WallTime(u64::MAX)).ends_with("ms") && wall_millis(YEAR_10000).ends_with("ms"));
         assert_eq!(wall(WallTime(YEAR_10000.0 - 1)), "9999-12-31T23:59:59Z");
         assert!(wall(YEAR_10000).ends_with("ms"));
+    }
+
+    #[test]
+    fn durations_keep_their_milliseconds() {
+        let shown = [0, 1, 200, 1_000, 2_002, 2_010, 120_000].map(|millis| exact(Millis(millis)));
+        assert_eq!(shown, ["0 ms", "0.001 s", "0.2 s", "1 s", "2.002 s", "2.01 s", "2 min"]);
     }
 
     #[test]

@@ -43,6 +43,14 @@ impl ClusterService for Services {
         self.0.command(&extensions, Command::UpdatePolicy(message)).await
     }
 
+    async fn propose_trust_bundle(
+        &self,
+        request: Request<v1::ProposeTrustBundleRequest>,
+    ) -> Result<Response<v1::CommandReply>, Status> {
+        let (_, extensions, message) = request.into_parts();
+        self.0.command(&extensions, Command::ProposeTrustBundle(message)).await
+    }
+
     async fn watch_events(
         &self,
         request: Request<v1::WatchEventsRequest>,
@@ -82,7 +90,10 @@ fn counts(state: &State) -> v1::Counts {
         revocations: state.revocations().len() as u64,
         approvals: state.approvals().len() as u64,
         requests: state.requests_len() as u64,
-        ..v1::Counts::default()
+        edges: state.edges().len() as u64,
+        join_tokens: state.join_tokens().len() as u64,
+        credentials: state.credentials().len() as u64,
+        receipts: state.receipts().len() as u64,
     }
 }
 
