@@ -503,14 +503,11 @@ pub const HUB_MESSAGES_PER_TURN: usize = 32;
 pub const EDGE_MESSAGES_PER_SECOND: u64 = 2_000;
 /// Messages that one enforcer may send beyond that, at once.
 pub const EDGE_MESSAGES_BURST: u64 = 2_000;
-/// How often one stream may probe, on average: a quarter of the smallest `max_staleness` is more than twice this.
-pub const PROBE_INTERVAL_MIN: Millis = Millis(20);
-/// Probes that one stream may send beyond that, at once.
-pub const PROBE_BURST: u64 = 64;
 /// How long a stream may wait with its Hello, and how long a hub that lags behind an enforcer lets it wait.
 pub const HUB_HELLO_TIMEOUT: Millis = Millis(10_000);
 /// Time between two barriers for probes, so that under load a hundred probes or more share one signature. A lease loses
-/// as much at most; the first probe after a pause waits for nothing.
+/// as much at most; the first probe after a pause waits for nothing. Of several probes of one stream that wait for the
+/// same barrier the newest is answered, so this is also how often a stream is answered at most.
 pub const HUB_BARRIER_INTERVAL: Millis = Millis(10);
 /// How long the statement of a barrier may wait for the events that it rests on.
 pub const HUB_CATCH_UP_TIMEOUT: Millis = Millis(2_000);
