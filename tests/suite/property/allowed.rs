@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use haltline_core::{
-    command::{RevocationTarget, Role},
+    command::{RevocationTarget, Role, RoleBinding},
     ids::{GrantId, InstanceId, LogIndex},
     path::{AgentPath, FleetPath},
     selector::{Pattern, Subject},
@@ -30,6 +30,8 @@ pub(crate) struct Allowed {
     limits: BTreeMap<FleetPath, Vec<u64>>,
     /// Who holds which role where, and whose every key is.
     powers: BTreeSet<String>,
+    /// Who has which credential.
+    credentials: BTreeSet<String>,
     /// How many people it takes to resume and to widen.
     people: [u32; 2],
 }
@@ -47,8 +49,18 @@ impl Allowed {
             actions,
             limits: limits.collect(),
             powers: powers(state),
+            credentials: state
+                .credentials()
+                .iter()
+                .map(|(id, credential)| format!("{id}: {credential:?}"))
+                .collect(),
             people: [policy.approvals_to_resume, policy.approvals_to_widen],
         }
+    }
+
+    /// Credentials that there are here and weren't `before`.
+    pub(crate) fn credentials_beyond(&self, before: &Self) -> Vec<String> {
+        self.credentials.difference(&before.credentials).cloned().collect()
     }
 
     /// What is allowed here that wasn't `before`. An agent that is new since then is left out: registering isn't widening.
@@ -140,6 +152,24 @@ fn powers(state: &State) -> BTreeSet<String> {
         powers.extend(person.tls_keys.iter().map(|key| format!("{key} speaks for {id}")));
         powers.insert(format!("{} signs for {id}", person.signing_key));
     }
+    for (edge, record) in state.edges() {
+        powers.insert(format!("{} is the key of {edge}", record.key));
+        let within = scopes.iter().filter(|scope| {
+            record
+                .paths
+                .iter()
+                .any(|path| RoleBinding { role: Role::Viewer, path: path.clone() }.reaches(scope.as_ref()))
+        });
+        powers.extend(within.map(|scope| format!("{edge} enforces in {scope:?}")));
+        powers.extend(record.trusted_for_acks.then(|| format!("{edge} speaks for others")));
+        powers.extend(record.fails_open.then(|| format!("{edge} fails open")));
+    }
+    let proposed = state.proposed_bundle();
+    powers.extend(proposed.map(|bundle| format!("nodes may put {:?} in force", bundle.keys)));
+    let tokens = state.join_tokens().iter();
+    powers.extend(tokens.map(|(id, token)| {
+        format!("{id} lets {} in to {:?}, trusted: {}", token.edge, token.paths, token.trusted_for_acks)
+    }));
     powers.extend(
         state.nodes().values().map(|node| format!("{} signs for node {}", node.signing_key, node.id)),
     );

@@ -2,12 +2,16 @@
 
 use haltline_core::{
     command::{
-        AgentDelete, AgentRegister, AgentUpdate, Approve, ClusterPolicy, Command, FleetCreate, FleetDelete,
-        FleetUpdate, KillCommand, KillMode, PersonAdd, PersonRemove, PersonUpdate, Request, Resume,
-        RevocationTarget, Revoke, Role, RoleBinding, Signature, Withdraw,
+        AgentDelete, AgentRegister, AgentUpdate, Approve, ClusterPolicy, Command, CredentialIssue,
+        EdgeRemove, EdgeUpdate, EnforcerKind, FleetCreate, FleetDelete, FleetUpdate, JoinProof,
+        JoinTokenCreate, JoinTokenDelete, KillCommand, KillMode, PersonAdd, PersonRemove, PersonUpdate,
+        Request, Resume, RevocationTarget, Revoke, Role, RoleBinding, Signature, Withdraw,
     },
-    ids::{ApprovalId, ClusterId, CredentialId, GrantId, InstanceId, KillId, PersonId, PublicKey, Version},
-    limits::{APPROVAL_LIFETIME_MAX, REQUEST_LIFETIME_MAX},
+    ids::{
+        ApprovalId, ClusterId, CredentialId, EdgeName, GrantId, InstanceId, JoinTokenId, KillId, PersonId,
+        PublicKey, Version,
+    },
+    limits::{APPROVAL_LIFETIME_MAX, EDGE_PATHS_MAX, REQUEST_LIFETIME_MAX},
     path::{AgentPath, FleetPath},
     policy::{Intent, Limits},
     selector::Selector,
@@ -16,11 +20,13 @@ use haltline_core::{
 };
 
 use super::{
+    furnish::edge_key,
     model::Model,
+    reports::{bundle_endorse, bundle_propose, edge_enrol, receipt_record, reporter, stranger},
     schedule::{Deadline, Deed, Dice, Signing, What},
     world::{
-        AGENTS, CLUSTER, FLEETS, INCARNATION, KEYS, PEOPLE, agent, fleet, person, public, request_id, role,
-        secret, secret_of, sign, tls_key,
+        AGENTS, CLUSTER, EDGES, FLEETS, INCARNATION, KEYS, PEOPLE, agent, fleet, join_secret, person, public,
+        request_id, role, secret, secret_of, sign, tls_key, weak_key,
     },
 };
 
@@ -55,9 +61,16 @@ impl Author {
 }
 
 fn fresh(model: &Model, now: u64, deed: &Deed, number: u64, mut dice: Dice) -> Request {
-    let caller = caller(model, deed.what, &mut dice).into();
     let command = command(model, deed.what, &mut dice);
+    let caller = if command.is_by_node() {
+        reporter(model, &command, &mut dice)
+    } else if dice.below(60) == 0 {
+        stranger(&mut dice)
+    } else {
+        caller(model, deed.what, &mut dice).into()
+    };
     let signs = match deed.signing {
+        _ if caller.person().is_none() => false,
         Signing::AsUsual => !matches!(command, Command::Kill(_) | Command::Revoke(_) | Command::Withdraw(_)),
         Signing::Unsigned => false,
         _ => true,
@@ -148,6 +161,20 @@ pub(crate) fn command(model: &Model, what: What, dice: &mut Dice) -> Command {
                 approvals_to_widen: dice.pick(&counts),
             })
         }
+        What::JoinTokenCreate => join_token_create(model, dice),
+        What::JoinTokenDelete => Command::JoinTokenDelete(JoinTokenDelete { token: some_token(model, dice) }),
+        What::EdgeUpdate => Command::EdgeUpdate(EdgeUpdate {
+            edge: some_edge(model, dice),
+            paths: dice.in_ten(4).then(|| some_paths(model, dice)),
+            trusted_for_acks: dice.pick(&[None, None, Some(true), Some(false)]),
+            fails_open: dice.pick(&[None, None, Some(true), Some(false)]),
+        }),
+        What::EdgeRemove => Command::EdgeRemove(EdgeRemove { edge: some_edge(model, dice) }),
+        What::CredentialIssue => credential_issue(model, dice),
+        What::BundlePropose => bundle_propose(model, dice),
+        What::EdgeEnrol => edge_enrol(model, dice),
+        What::ReceiptRecord => receipt_record(model, dice),
+        What::BundleEndorse => bundle_endorse(model, dice),
         What::TooLarge => {
             let tls_keys = (0..=255).cycle().take(3_000).map(tls_key_of).collect();
             let (signing_key, roles) = (public(5), vec![role(Role::Viewer, "")]);
@@ -161,7 +188,7 @@ fn tls_key_of(number: u8) -> haltline_core::ids::KeyHash {
 }
 
 /// One of those that are there, mostly; else any.
-fn existing<T: Clone>(there: &[T], any: &[T], dice: &mut Dice) -> T {
+pub(crate) fn existing<T: Clone>(there: &[T], any: &[T], dice: &mut Dice) -> T {
     if there.is_empty() || dice.below(12) == 0 { dice.pick(any) } else { dice.pick(there) }
 }
 
@@ -173,6 +200,72 @@ fn some_fleet(model: &Model, dice: &mut Dice) -> FleetPath {
 fn some_agent(model: &Model, dice: &mut Dice) -> AgentPath {
     let there: Vec<_> = model.agents.keys().cloned().collect();
     existing(&there, &AGENTS.map(agent), dice)
+}
+
+fn some_token(model: &Model, dice: &mut Dice) -> JoinTokenId {
+    let there: Vec<_> = model.tokens.keys().copied().collect();
+    existing(&there, &[JoinTokenId([1; 16]), JoinTokenId([99; 16])], dice)
+}
+
+pub(crate) fn some_edge(model: &Model, dice: &mut Dice) -> EdgeName {
+    let there: Vec<_> = model.edges.keys().cloned().collect();
+    existing(&there, &EDGES.map(|name| name.parse().unwrap()), dice)
+}
+
+/// Places for an enforcer: one, mostly; none or too many, rarely.
+fn some_paths(model: &Model, dice: &mut Dice) -> Vec<Option<FleetPath>> {
+    let mut place = || if dice.in_ten(3) { None } else { Some(some_fleet(model, dice)) };
+    match place() {
+        first @ Some(_) if model.fleets.len() > 3 => vec![first, place()],
+        Some(first) if first.as_str() == "a/x/p/q" => Vec::new(),
+        None if model.fleets.is_empty() => vec![None; EDGE_PATHS_MAX + 1],
+        first => vec![first],
+    }
+}
+
+fn join_token_create(model: &Model, dice: &mut Dice) -> Command {
+    let number = dice.below(6) as u8;
+    let free: Vec<EdgeName> = EDGES
+        .map(|name| name.parse().unwrap())
+        .into_iter()
+        .filter(|name| !model.edges.contains_key(name))
+        .collect();
+    let kind = dice.pick(&[EnforcerKind::Edge, EnforcerKind::Edge, EnforcerKind::Relay]);
+    let ttls = [600_000, 600_000, 1_000, 50, 3_600_000, 3_600_001, 0];
+    Command::JoinTokenCreate(JoinTokenCreate {
+        token: JoinTokenId([number; 16]),
+        secret_hash: JoinProof::of_secret(&join_secret(number)).stored(),
+        edge: if dice.in_ten(2) {
+            some_edge(model, dice)
+        } else {
+            existing(&free, &EDGES.map(|name| name.parse().unwrap()), dice)
+        },
+        kind,
+        paths: some_paths(model, dice),
+        trusted_for_acks: dice.in_ten(if kind == EnforcerKind::Relay { 5 } else { 1 }),
+        ttl: Millis(dice.pick(&ttls)),
+    })
+}
+
+/// Ids from so few that they meet again, and agents from all over.
+fn credential_issue(model: &Model, dice: &mut Dice) -> Command {
+    let id = |dice: &mut Dice| dice.below(16) as u8;
+    let scope = match dice.below(24) {
+        0 => vec!["x".parse().unwrap(); 65],
+        1..=4 => vec!["pay.*".parse().unwrap()],
+        _ => Vec::new(),
+    };
+    let ttls = [None, None, Some(1_000), Some(50), Some(60_000), Some(90_000_000), Some(0)];
+    Command::CredentialIssue(CredentialIssue {
+        credential: CredentialId([id(dice); 16]),
+        instance: InstanceId([id(dice); 16]),
+        grant: GrantId([id(dice); 16]),
+        agent: some_agent(model, dice),
+        task: "close the month".parse().unwrap(),
+        scope,
+        audience: dice.in_ten(2).then(|| "ledger".parse().unwrap()),
+        ttl: dice.pick(&ttls).map(Millis),
+    })
 }
 
 fn some_person(model: &Model, dice: &mut Dice) -> PersonId {
@@ -204,7 +297,7 @@ pub(crate) fn limits(dice: &mut Dice) -> Limits {
     let staleness = [None, None, Some(1_000), Some(2_000), Some(5_000), Some(300), Some(9), Some(2_000)];
     let ttl = [None, None, None, Some(60_000), Some(300_000), Some(600_000)];
     let depth = [None, None, None, Some(2), Some(4), Some(6), Some(9)];
-    let instances = [None, None, None, Some(10), Some(100)];
+    let instances = [None, None, Some(0), Some(1), Some(1), Some(2), Some(100)];
     Limits {
         max_staleness: dice.pick(&staleness).map(Millis),
         credential_ttl: dice.pick(&ttl).map(Millis),
@@ -318,12 +411,7 @@ fn free_key(model: &Model, dice: &mut Dice) -> u8 {
 fn signing_key(model: &Model, dice: &mut Dice) -> PublicKey {
     match dice.below(16) {
         0 => public(dice.below(usize::from(KEYS)) as u8),
-        // The point of order one: it would verify signatures that nobody made.
-        1 => {
-            let mut identity = [0; 32];
-            identity[0] = 1;
-            PublicKey(identity)
-        }
+        1 => weak_key(),
         2 if !model.nodes.is_empty() => model.nodes[0].signing_key,
         _ => public(free_key(model, dice)),
     }
@@ -411,12 +499,13 @@ fn resume(model: &Model, dice: &mut Dice) -> Command {
 }
 
 fn revoke(dice: &mut Dice) -> Command {
-    let number = dice.below(3) as u8;
-    let target = match dice.below(5) {
+    let number = dice.below(4) as u8;
+    let target = match dice.below(6) {
         0 => RevocationTarget::Credential(CredentialId([number; 16])),
         1 => RevocationTarget::Grant(GrantId([number; 16])),
         2 => RevocationTarget::Instance(InstanceId([number; 16])),
         3 => RevocationTarget::Key(tls_key(number)),
+        4 => RevocationTarget::Key(edge_key(number)),
         _ => RevocationTarget::Terminated(KillId(u64::from(number))),
     };
     Command::Revoke(Revoke { target, reason: reason(dice) })

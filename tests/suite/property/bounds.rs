@@ -4,10 +4,10 @@
 
 use haltline_core::{
     command::{
-        Command, KillCommand, KillMode, PersonAdd, PersonUpdate, Request, Resume, RevocationTarget, Revoke,
-        Role,
+        Command, EdgeRemove, KillCommand, KillMode, PersonAdd, PersonUpdate, Request, Resume,
+        RevocationTarget, Revoke, Role,
     },
-    ids::{InstanceId, KeyHash, KillId},
+    ids::{InstanceId, KeyHash, KillId, NodeId},
     limits::{
         APPROVAL_LIFETIME_MAX, COMMAND_BYTES_MAX, KILLS_MAX, PENDING_APPROVALS_PER_PERSON_MAX,
         REQUEST_LIFETIME_MAX,
@@ -19,8 +19,15 @@ use haltline_core::{
 };
 
 use super::{
-    furnish::{approval, furnishing, labelled_agent, newcomer, plain_fleet},
-    world::{batch, founding, index, person, public, request_id, role, signed, tls_key, unsigned},
+    furnish::{
+        approval, credential, edge_key, enrolment, furnishing, join_token, labelled_agent, newcomer,
+        plain_fleet, staleness,
+    },
+    reports::receipt_of,
+    world::{
+        batch, batch_after, by_node, founding, index, person, public, request_id, role, signed, tls_key,
+        unsigned,
+    },
 };
 
 type Answer = Result<Outcome, Rejection>;
@@ -50,12 +57,19 @@ impl Machine {
 
     fn send(&mut self, request: Request) -> Answer {
         self.entries += 1;
-        self.state.apply(index(self.entries), &batch(self.now, vec![request])).results.remove(0)
+        let batch = batch_after(self.now, self.entries - 1, vec![request]);
+        self.state.apply(index(self.entries), &batch).results.remove(0)
     }
 
     fn tick(&mut self) {
         self.entries += 1;
-        self.state.apply(index(self.entries), &batch(self.now, Vec::new()));
+        self.state.apply(index(self.entries), &batch_after(self.now, self.entries - 1, Vec::new()));
+    }
+
+    /// By a node, with a deadline a minute ahead.
+    fn report(&mut self, node: u64, command: Command) -> Answer {
+        let request = by_node(self.next_id(), node, self.now + 60_000, command);
+        self.send(request)
     }
 
     fn next_id(&mut self) -> u64 {
@@ -228,11 +242,11 @@ fn a_full_table_of_ids_refuses_all_but_kills() {
 
 #[test]
 fn a_full_table_of_ids_still_gives_first_answers() {
-    let mut machine = Machine::new(Bounds { requests: 16, ..Bounds::default() });
+    let mut machine = Machine::new(Bounds { requests: 24, ..Bounds::default() });
     let first = signed(999, "ada", 0, machine.now + 60_000, labelled_agent("a/n", &[]));
     let answer = machine.send(first.clone());
     assert!(answer.is_ok());
-    for number in 1..16 {
+    for number in 1..24 {
         assert!(machine.sign("bob", 1, labelled_agent(&format!("a/n{number}"), &[])).is_ok());
     }
     assert_eq!(code(&machine.sign("ada", 0, labelled_agent("a/m", &[]))), Some("REQUEST_TABLE_FULL"));
@@ -279,6 +293,59 @@ fn full_tables_of_the_registry_are_named() {
     assert_eq!(code(&machine.ask("ada", revoke(3))), Some("TABLE_FULL"));
     // One that is there is kept for longer, whatever the table holds.
     assert!(machine.ask("ada", revoke(2)).is_ok());
+}
+
+#[test]
+fn full_tables_of_enforcers_are_named_and_use_up_no_token() {
+    let mut machine = Machine::new(Bounds { join_tokens: 2, edges: 2, ..Bounds::default() });
+    assert!(machine.together(join_token(2, "rack-2", None)).is_ok());
+    assert!(machine.together(join_token(3, "rack-3", None)).is_ok());
+    assert_eq!(code(&machine.sign("ada", 0, join_token(4, "rack-4", None))), Some("TABLE_FULL"));
+
+    assert!(machine.report(1, enrolment(2, edge_key(2))).is_ok());
+    assert_eq!(code(&machine.report(1, enrolment(3, edge_key(3)))), Some("TABLE_FULL"));
+    assert_eq!(machine.state.join_tokens().len(), 1, "the token can be used when there is room");
+    let remove = Command::EdgeRemove(EdgeRemove { edge: "rack-1".parse().unwrap() });
+    assert!(machine.sign("ada", 0, remove).is_ok());
+    assert!(machine.report(2, enrolment(3, edge_key(3))).is_ok());
+    assert_eq!(machine.state.edge_by_key(&edge_key(1)), None);
+}
+
+#[test]
+fn a_full_table_of_credentials_empties_itself() {
+    let mut machine = Machine::new(Bounds { credentials: 2, ..Bounds::default() });
+    for number in [1, 2] {
+        assert!(machine.sign("dan", 3, credential(number, number, number, "a/r", Some(5_000))).is_ok());
+    }
+    let third = credential(3, 3, 3, "a/r", None);
+    assert_eq!(code(&machine.sign("dan", 3, third.clone())), Some("TABLE_FULL"));
+    machine.now += 5_000;
+    assert!(machine.sign("dan", 3, third).is_ok());
+    assert_eq!(machine.state.credentials().len(), 1);
+}
+
+#[test]
+fn the_oldest_receipts_make_room() {
+    let mut machine = Machine::new(Bounds { receipts: 2, ..Bounds::default() });
+    let kills =
+        ["fleet=a", "fleet=b", "fleet=a/x"].map(|selector| killed(machine.ask("ada", kill(selector))).kill);
+    for id in kills {
+        let placed = &machine.state.kills()[&id];
+        let receipt = receipt_of(id, placed, NodeId(3), placed.placed.index, Millis(2_000));
+        assert!(machine.report(3, Command::ReceiptRecord(Box::new(receipt))).is_ok());
+    }
+    assert_eq!(machine.state.receipts().keys().copied().collect::<Vec<_>>(), kills[1..]);
+}
+
+#[test]
+fn a_full_table_of_old_staleness_refuses_more_until_leases_have_ended() {
+    let mut machine = Machine::new(Bounds { old_staleness: 1, ..Bounds::default() });
+    assert!(machine.sign("ada", 0, staleness("a", 500)).is_ok());
+    assert_eq!(code(&machine.sign("ada", 0, staleness("b", 500))), Some("TABLE_FULL"));
+    assert_eq!(machine.state.fleets()["b"].limits.max_staleness, None, "a refusal changes nothing");
+    machine.tick();
+    machine.now += 10_000;
+    assert!(machine.sign("ada", 0, staleness("b", 500)).is_ok());
 }
 
 /// What a terminating kill ended must stay ended: the kill stays until there is room to remember that.

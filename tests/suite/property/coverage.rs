@@ -14,7 +14,7 @@ pub(crate) struct Coverage {
     counts: BTreeMap<String, usize>,
 }
 
-const COMMANDS: [&str; 15] = [
+const COMMANDS: [&str; 24] = [
     "fleet_create",
     "fleet_update",
     "fleet_delete",
@@ -30,10 +30,19 @@ const COMMANDS: [&str; 15] = [
     "withdraw",
     "revoke",
     "policy_update",
+    "join_token_create",
+    "join_token_delete",
+    "edge_enrol",
+    "edge_update",
+    "edge_remove",
+    "credential_issue",
+    "receipt_record",
+    "bundle_propose",
+    "bundle_endorse",
 ];
 
 /// Codes that a schedule can reach. The others need full tables, and are reached in `bounds`.
-const CODES: [&str; 36] = [
+const CODES: [&str; 56] = [
     "NOT_FOUNDED",
     "DEADLINE_PASSED",
     "DEADLINE_TOO_FAR",
@@ -69,25 +78,50 @@ const CODES: [&str; 36] = [
     "BAD_SIGNATURE",
     "REVOCATION_BY_MACHINE_ONLY",
     "POLICY_OUT_OF_RANGE",
+    "CALLER_NOT_ALLOWED",
+    "UNKNOWN_NODE",
+    "UNKNOWN_EDGE",
+    "JOIN_TOKEN_EXISTS",
+    "UNKNOWN_JOIN_TOKEN",
+    "JOIN_TOKEN_TTL",
+    "EDGE_EXISTS",
+    "EDGE_PATHS",
+    "RELAYS_ONLY",
+    "REVOKED",
+    "KILLED",
+    "CREDENTIAL_ID_TAKEN",
+    "CREDENTIAL_TTL",
+    "INSTANCE_LIMIT",
+    "RECEIPT_EXISTS",
+    "BAD_RECEIPT",
+    "BUNDLE_VERSION",
+    "BAD_BUNDLE",
+    "UNKNOWN_BUNDLE",
+    "BAD_ENDORSEMENT",
     "REFUSED_IN_THE_END",
 ];
 
-const HAPPENINGS: [&str; 16] = [
+const HAPPENINGS: [&str; 21] = [
     "answered from memory",
     "approval executed",
     "approval lapsed",
     "approval withdrawn",
     "bootstrap ended",
+    "bundle in force",
+    "credential ended",
     "drain ended",
     "kill draining",
     "kill expired",
     "kill narrowed",
     "kill resumed",
+    "join token expired",
     "kill terminating",
+    "old staleness forgotten",
     "resume by two people",
     "revocation by a terminating kill",
     "revocation ended",
     "several commands in a batch",
+    "signed anew",
     "tick",
 ];
 
@@ -137,12 +171,14 @@ impl Coverage {
                 target: haltline_core::command::RevocationTarget::Terminated(_), ..
             } => "revocation by a terminating kill",
             ChangeKind::RevocationEnded { .. } => "revocation ended",
+            ChangeKind::JoinTokenExpired { .. } => "join token expired",
+            ChangeKind::BundleSet { .. } => "bundle in force",
             _ => return,
         };
         self.count(name, 1);
     }
 
-    fn count(&mut self, name: &str, times: usize) {
+    pub(crate) fn count(&mut self, name: &str, times: usize) {
         if times > 0 {
             *self.counts.entry(name.into()).or_default() += times;
         }

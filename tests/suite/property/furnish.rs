@@ -1,13 +1,20 @@
 //! A cluster with a few fleets, agents and people, for schedules that shouldn't begin from nothing.
 
 use haltline_core::{
-    command::{AgentRegister, Approve, Command, FleetCreate, PersonAdd, Request, Role, RoleBinding},
-    ids::ApprovalId,
+    command::{
+        AgentRegister, Approve, Command, CredentialIssue, EdgeEnrol, EnforcerKind, FleetCreate, FleetUpdate,
+        JoinProof, JoinTokenCreate, PersonAdd, Request, Role, RoleBinding,
+    },
+    ids::{ApprovalId, CredentialId, GrantId, InstanceId, JoinTokenId, KeyHash},
     policy::{Intent, Limits},
     text::{Labels, Text},
+    time::Millis,
 };
 
-use super::world::{CLUSTER, INCARNATION, agent, fleet, person, public, role, secret, sign, signed, tls_key};
+use super::world::{
+    CLUSTER, INCARNATION, agent, by_node, fleet, join_secret, person, public, role, secret, sign, signed,
+    tls_key,
+};
 
 /// Ids of these requests begin here, out of the way of those that follow.
 const FIRST: u64 = 1 << 40;
@@ -22,6 +29,20 @@ pub(crate) fn plain_fleet(path: &str) -> Command {
         contact: Text::default(),
         intent: Intent::default(),
         limits: Limits::default(),
+    })
+}
+
+/// Sets a fleet's `max_staleness`.
+pub(crate) fn staleness(path: &str, ms: u64) -> Command {
+    let limits = Limits { max_staleness: Some(Millis(ms)), ..Limits::default() };
+    Command::FleetUpdate(FleetUpdate {
+        path: fleet(path),
+        expected_version: None,
+        labels: None,
+        owner: None,
+        contact: None,
+        intent: None,
+        limits: Some(limits),
     })
 }
 
@@ -56,8 +77,52 @@ pub(crate) fn approval(
     request
 }
 
+/// The join token with a number, for an enforcer in a fleet or (`None`) everywhere.
+pub(crate) fn join_token(number: u8, edge: &str, path: Option<&str>) -> Command {
+    Command::JoinTokenCreate(JoinTokenCreate {
+        token: JoinTokenId([number; 16]),
+        secret_hash: JoinProof::of_secret(&join_secret(number)).stored(),
+        edge: edge.parse().unwrap(),
+        kind: EnforcerKind::Edge,
+        paths: vec![path.map(fleet)],
+        trusted_for_acks: false,
+        ttl: Millis(600_000),
+    })
+}
+
+/// The enrolment of an enforcer by the token with a number.
+pub(crate) fn enrolment(number: u8, key: KeyHash) -> Command {
+    let proof = JoinProof::of_secret(&join_secret(number));
+    Command::EdgeEnrol(EdgeEnrol { token: JoinTokenId([number; 16]), proof, key })
+}
+
+/// A credential with numbers for its ids.
+pub(crate) fn credential(
+    credential: u8,
+    instance: u8,
+    grant: u8,
+    path: &str,
+    ttl_ms: Option<u64>,
+) -> Command {
+    Command::CredentialIssue(CredentialIssue {
+        credential: CredentialId([credential; 16]),
+        instance: InstanceId([instance; 16]),
+        grant: GrantId([grant; 16]),
+        agent: agent(path),
+        task: "close the month".parse().unwrap(),
+        scope: Vec::new(),
+        audience: None,
+        ttl: ttl_ms.map(Millis),
+    })
+}
+
+/// The key of the enforcer with a number.
+pub(crate) fn edge_key(number: u8) -> KeyHash {
+    KeyHash([0x80 + number; 32])
+}
+
 /// The requests, one a batch, all at cluster time 1: ada and bob are admins, cyd approves, dan operates `a`, eve responds
-/// in `a/x`.
+/// in `a/x`; `rack-1` enforces in `a`, and an instance of `a/r` has a credential.
 pub(crate) fn furnishing() -> Vec<Request> {
     let alone = [
         plain_fleet("a"),
@@ -86,5 +151,11 @@ pub(crate) fn furnishing() -> Vec<Request> {
         let (number, waits_as) = (FIRST + requests.len() as u64, at as u64 + 1);
         requests.push(approval(number, "bob", 1, DEADLINE, waits_as, &asked));
     }
+    let next = |requests: &[Request]| FIRST + requests.len() as u64;
+    let asked = signed(next(&requests), "ada", 0, DEADLINE, join_token(1, "rack-1", Some("a")));
+    requests.push(asked.clone());
+    requests.push(approval(next(&requests), "bob", 1, DEADLINE, 4, &asked));
+    requests.push(by_node(next(&requests), 1, DEADLINE, enrolment(1, edge_key(1))));
+    requests.push(signed(next(&requests), "dan", 3, DEADLINE, credential(1, 1, 1, "a/r", None)));
     requests
 }

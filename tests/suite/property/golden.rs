@@ -7,26 +7,36 @@
 
 use haltline_core::{
     command::{
-        AgentDelete, AgentRegister, AgentUpdate, Approve, Batch, ClusterPolicy, Command, EnforcerKind,
-        FleetCreate, FleetDelete, FleetUpdate, KillCommand, KillMode, PersonAdd, PersonRemove, PersonUpdate, Resume,
-        RevocationTarget, Revoke, Role, Signature, Statement, Withdraw,
+        AgentDelete, AgentRegister, AgentUpdate, Approve, Batch, BundleEndorse, BundlePropose, ClusterPolicy,
+        Command, CredentialIssue, EdgeEnrol, EdgeRemove, EdgeUpdate, EnforcerKind, FleetCreate, FleetDelete,
+        FleetUpdate, JoinProof, JoinTokenCreate, JoinTokenDelete, KillCommand, KillMode, PersonAdd,
+        PersonRemove, PersonUpdate, Resume, RevocationTarget, Revoke, Role, Signature, Statement, Withdraw,
     },
     event::{ChainPosition, EdgePolicy, EnforcementEvent, FleetPolicy, KillForce, TrustBundleChange},
-    ids::{ApprovalId, CredentialId, GrantId, Incarnation, InstanceId, KillId, LogIndex, NodeId, Version},
+    ids::{
+        ApprovalId, CredentialId, GrantId, Incarnation, InstanceId, JoinTokenId, KillId, LogIndex, NodeId,
+        Version,
+    },
+    lease::{Drift, bound},
     policy::{Intent, Limits},
+    receipt::{EnforcedRule, Fenced, FencedWhy, MemberClear, Receipt, SignedReceipt},
     selector::{Pattern, Selector},
     snapshot,
     state::State,
     text::Labels,
-    time::{ClusterTime, Millis},
+    time::{ClusterTime, Millis, Stamp, WallTime},
 };
 use serde::{Serialize, de::DeserializeOwned};
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    furnish::{furnishing, plain_fleet},
+    furnish::{approval, credential, furnishing, join_token, plain_fleet, staleness},
     machine::encoded,
-    world::{CLUSTER, agent, batch, fleet, founding, index, person, public, role, signed, tls_key, unsigned},
+    reports::receipt_of,
+    world::{
+        CLUSTER, agent, batch, by_node, fleet, founding, index, join_secret, person, public, role, signed,
+        tls_key, unsigned,
+    },
 };
 
 const CANONICAL: &str = include_str!("../../fixtures/canonical-v1.txt");
@@ -79,6 +89,35 @@ fn full_selector() -> Selector {
         model: Some("large-1".parse().unwrap()),
         resource: Some("db/*".parse().unwrap()),
     }
+}
+
+fn full_receipt() -> SignedReceipt {
+    let receipt = Receipt {
+        cluster_id: CLUSTER,
+        incarnation: Incarnation(0),
+        kill: KillId(17),
+        selector: full_selector(),
+        mode: KillMode::Freeze,
+        reason: "runaway".parse().unwrap(),
+        by: person("ada"),
+        index: LogIndex(401),
+        placed: Stamp { index: LogIndex(400), cluster_time: ClusterTime(70_000), wall_time: WallTime(7) },
+        committed_wall: WallTime(8),
+        enforced_wall: WallTime(9),
+        took: Millis(1),
+        rule: EnforcedRule::Fenced,
+        bound: bound(Millis(2_000), Drift::default()),
+        max_staleness: Millis(2_000),
+        drift_ppm: Drift::default().ppm(),
+        enforcers_acked: 10_000,
+        fenced: vec![Fenced { name: "rack-7".parse().unwrap(), why: FencedWhy::Silent }],
+        fenced_more: 3,
+        unbounded: vec!["rack-8".parse().unwrap()],
+        unbounded_more: 0,
+        members: vec![(NodeId(1), MemberClear::Clear), (NodeId(2), MemberClear::WaitedOut)],
+        signer: NodeId(1),
+    };
+    SignedReceipt { receipt, signature: Signature([6; 64]) }
 }
 
 /// One of each variant, in the order of their declaration.
@@ -136,6 +175,44 @@ fn commands() -> Vec<Command> {
         Command::Withdraw(Withdraw { approval: ApprovalId(3) }),
         Command::Revoke(Revoke { target: RevocationTarget::Key(tls_key(9)), reason: reason() }),
         Command::PolicyUpdate(ClusterPolicy { approvals_to_resume: 2, approvals_to_widen: 3 }),
+        Command::JoinTokenCreate(JoinTokenCreate {
+            token: JoinTokenId([11; 16]),
+            secret_hash: JoinProof::of_secret(&join_secret(1)).stored(),
+            edge: "rack-7".parse().unwrap(),
+            kind: EnforcerKind::Relay,
+            paths: vec![None, Some(fleet("a/x"))],
+            trusted_for_acks: true,
+            ttl: Millis(600_000),
+        }),
+        Command::JoinTokenDelete(JoinTokenDelete { token: JoinTokenId([11; 16]) }),
+        Command::EdgeEnrol(EdgeEnrol {
+            token: JoinTokenId([11; 16]),
+            proof: JoinProof::of_secret(&join_secret(1)),
+            key: tls_key(7),
+        }),
+        Command::EdgeUpdate(EdgeUpdate {
+            edge: "rack-7".parse().unwrap(),
+            paths: Some(vec![Some(fleet("a/x"))]),
+            trusted_for_acks: Some(false),
+            fails_open: None,
+        }),
+        Command::EdgeRemove(EdgeRemove { edge: "rack-7".parse().unwrap() }),
+        Command::CredentialIssue(CredentialIssue {
+            credential: CredentialId([1; 16]),
+            instance: InstanceId([2; 16]),
+            grant: GrantId([3; 16]),
+            agent: agent("a/x/r"),
+            task: "close the month".parse().unwrap(),
+            scope: vec!["pay.*".parse().unwrap()],
+            audience: Some("ledger".parse().unwrap()),
+            ttl: Some(Millis(60_000)),
+        }),
+        Command::ReceiptRecord(Box::new(full_receipt())),
+        Command::BundlePropose(BundlePropose {
+            version: Version(2),
+            keys: vec![(NodeId(1), public(5)), (NodeId(2), public(6))],
+        }),
+        Command::BundleEndorse(BundleEndorse { version: Version(2), signature: Signature([9; 64]) }),
     ]
 }
 
@@ -157,6 +234,15 @@ fn place(command: &Command) -> usize {
         Command::Withdraw(_) => 12,
         Command::Revoke(_) => 13,
         Command::PolicyUpdate(_) => 14,
+        Command::JoinTokenCreate(_) => 15,
+        Command::JoinTokenDelete(_) => 16,
+        Command::EdgeEnrol(_) => 17,
+        Command::EdgeUpdate(_) => 18,
+        Command::EdgeRemove(_) => 19,
+        Command::CredentialIssue(_) => 20,
+        Command::ReceiptRecord(_) => 21,
+        Command::BundlePropose(_) => 22,
+        Command::BundleEndorse(_) => 23,
     }
 }
 
@@ -234,7 +320,9 @@ fn full_batch() -> Batch {
     founding.requests = vec![
         signed(1, "ada", 0, 90_000, plain_fleet("a")),
         unsigned(2, "ada", 90_000, commands().swap_remove(9)),
+        by_node(3, 2, 90_000, commands().swap_remove(17)),
     ];
+    founding.applied = LogIndex(300);
     founding
 }
 
@@ -329,21 +417,51 @@ fn small_state() -> State {
         target: RevocationTarget::Instance(InstanceId([3; 16])),
         reason: "stolen".parse().unwrap(),
     });
+    let waiting = signed(23, "ada", 0, 95_000, join_token(4, "rack-4", None));
+    let proposal = Command::BundlePropose(BundlePropose {
+        version: Version(2),
+        keys: (1..=3).map(|node| (NodeId(u64::from(node)), super::world::node_public(node + 3))).collect(),
+    });
+    let proposal = signed(25, "ada", 0, 95_000, proposal);
+    let placed = &state.kills()[&KillId(2)];
+    let receipt = receipt_of(KillId(2), placed, NodeId(2), placed.placed.index, Millis(2_000));
     let last = vec![
         signed(20, "ada", 0, 95_000, resume),
         unsigned(21, "bob", 95_000, revoke),
         unsigned(22, "eve", 95_000, plain_fleet("c")),
+        waiting.clone(),
+        approval(24, "bob", 1, 95_000, 6, &waiting),
+        proposal.clone(),
+        approval(26, "bob", 1, 95_000, 7, &proposal),
+        signed(27, "dan", 3, 95_000, credential(2, 2, 2, "a/r", None)),
+        signed(
+            28,
+            "dan",
+            3,
+            95_000,
+            Command::FleetDelete(FleetDelete { path: fleet("a/y"), expected_version: None }),
+        ),
+        signed(29, "bob", 1, 95_000, staleness("b", 500)),
+        by_node(30, 2, 95_000, Command::ReceiptRecord(Box::new(receipt))),
     ];
     let applied = apply(&mut state, &batch(100, last));
     let answers: Vec<_> =
         applied.results.iter().map(|result| result.as_ref().err().map(|no| no.code())).collect();
-    assert_eq!(answers, [None, None, Some("PERMISSION_DENIED")]);
+    let denied = answers.iter().position(|answer| answer.is_some());
+    assert_eq!((denied, answers[2]), (Some(2), Some("PERMISSION_DENIED")), "{answers:?}");
+    assert_eq!(answers.iter().flatten().count(), 1, "{applied:#?}");
     let tables = [
         state.kills().len(),
         state.lifted_kills().len(),
         state.revocations().len(),
         state.approvals().len(),
         state.requests_len(),
+        state.edges().len(),
+        state.join_tokens().len(),
+        state.credentials().len(),
+        state.receipts().len(),
+        usize::from(state.proposed_bundle().is_some()),
+        usize::from(state.remembers_staleness()),
     ];
     assert!(tables.iter().all(|rows| *rows > 0), "something in every table: {tables:?}");
     state

@@ -18,7 +18,7 @@ use super::{
     model::{Answer, Model, Told},
     schedule::{self, Schedule, Start},
     seen,
-    world::{batch, founding, index},
+    world::{batch, batch_after, founding, index},
 };
 
 /// The machine, its reference, a replica that restarts from snapshots, and a view that only knows the events.
@@ -63,7 +63,9 @@ impl Bench {
     /// Applies a batch everywhere and compares.
     pub(crate) fn apply(&mut self, batch: Batch) -> Applied {
         let at = index(self.log.len() + 1);
-        let before = self.model.repeats;
+        let before = (self.model.repeats, self.model.signed_anew);
+        let remembered = self.state.remembers_staleness();
+        let credentials = self.state.credentials().len();
         let applied = self.state.apply(at, &batch);
         let answers = self.model.apply(at, &batch);
         let told: Vec<Answer> = applied.results.iter().map(told).collect();
@@ -82,7 +84,12 @@ impl Bench {
             self.view.apply(event);
         }
         assert_eq!(self.view, self.state.view(), "the view that followed the events");
-        self.coverage.note(&batch, &applied, self.model.repeats - before);
+        self.coverage.note(&batch, &applied, self.model.repeats - before.0);
+        self.coverage.count("signed anew", self.model.signed_anew - before.1);
+        let forgot = remembered && !self.state.remembers_staleness();
+        self.coverage.count("old staleness forgotten", usize::from(forgot));
+        let ended = credentials.saturating_sub(self.state.credentials().len());
+        self.coverage.count("credential ended", ended);
         self.log.push(batch);
         applied
     }
@@ -141,7 +148,8 @@ pub(crate) fn run(schedule: &Schedule) -> Bench {
     for step in &schedule.steps {
         now += step.passes_ms;
         let requests = step.deeds.iter().map(|deed| author.write(&bench.model, now, deed)).collect();
-        bench.apply(batch(now, requests));
+        let applied = bench.log.len().saturating_sub(usize::from(step.lag));
+        bench.apply(batch_after(now, applied, requests));
     }
     bench
 }

@@ -15,6 +15,8 @@ use proptest::{
 pub(crate) struct Step {
     /// Cluster time that passes before it, ms.
     pub(crate) passes_ms: u64,
+    /// How many entries its leader had not applied yet.
+    pub(crate) lag: u8,
     /// What is asked in it.
     pub(crate) deeds: Vec<Deed>,
 }
@@ -46,6 +48,15 @@ pub(crate) enum What {
     Withdraw,
     Revoke,
     PolicyUpdate,
+    JoinTokenCreate,
+    JoinTokenDelete,
+    EdgeEnrol,
+    EdgeUpdate,
+    EdgeRemove,
+    CredentialIssue,
+    ReceiptRecord,
+    BundlePropose,
+    BundleEndorse,
     /// A command beyond the bound on its size.
     TooLarge,
     /// An earlier request once more, as it was.
@@ -115,6 +126,15 @@ fn what() -> impl Strategy<Value = What> {
         2 => Just(What::Withdraw),
         3 => Just(What::Revoke),
         2 => Just(What::PolicyUpdate),
+        5 => Just(What::JoinTokenCreate),
+        1 => Just(What::JoinTokenDelete),
+        5 => Just(What::EdgeEnrol),
+        4 => Just(What::EdgeUpdate),
+        1 => Just(What::EdgeRemove),
+        10 => Just(What::CredentialIssue),
+        3 => Just(What::ReceiptRecord),
+        3 => Just(What::BundlePropose),
+        5 => Just(What::BundleEndorse),
         1 => Just(What::TooLarge),
         4 => Just(What::Replay),
         1 => Just(What::ReplayLater),
@@ -163,7 +183,12 @@ fn passes_ms() -> impl Strategy<Value = u64> {
 
 /// Batches with up to five requests each; empty ones are ticks.
 pub(crate) fn steps(len: std::ops::Range<usize>) -> impl Strategy<Value = Vec<Step>> {
-    let step = (passes_ms(), vec(deed(), 0..5)).prop_map(|(passes_ms, deeds)| Step { passes_ms, deeds });
+    let lag = prop_oneof![4 => Just(0), 2 => 1..4_u8, 1 => 4..200_u8];
+    let step = (passes_ms(), lag, vec(deed(), 0..5)).prop_map(|(passes_ms, lag, deeds)| Step {
+        passes_ms,
+        lag,
+        deeds,
+    });
     vec(step, len)
 }
 

@@ -3,11 +3,12 @@
 use std::{collections::BTreeMap, fmt::Debug};
 
 use haltline_core::{
-    ids::PersonId,
+    ids::{KeyHash, PersonId},
     path::{AgentPath, FleetPath},
     policy::{EffectiveLimits, Limits},
     selector::Selector,
     state::State,
+    text::Labels,
 };
 
 use super::{
@@ -33,6 +34,20 @@ pub(crate) fn assert_same(state: &State, model: &Model) {
     same_table("revocations", state.revocations().iter(), &model.revocations);
     same_table("approvals", state.approvals().iter(), &model.approvals);
     assert_eq!(state.requests_len(), model.answered.len(), "answers remembered");
+    same_table(
+        "nodes",
+        state.nodes().iter(),
+        &model.nodes.iter().map(|node| (node.id, node.clone())).collect(),
+    );
+    same_table("join tokens", state.join_tokens().iter(), &model.tokens);
+    same_table("edges", state.edges().iter(), &model.edges);
+    same_table("credentials", state.credentials().iter(), &model.credentials);
+    same_table("receipts", state.receipts().iter(), &model.receipts);
+    assert_eq!(state.bundle_version().0, model.bundle_version, "version of the node keys");
+    let proposed = state.proposed_bundle().map(|bundle| (bundle.version, &bundle.keys, &bundle.endorsements));
+    let expected = model.proposed.as_ref().map(|bundle| (bundle.version, &bundle.keys, &bundle.endorsed));
+    assert_eq!(proposed, expected, "node keys that wait");
+    assert_same_staleness(state, model);
     assert_same_keys(state, model);
     FLEETS.iter().for_each(|path| assert_same_fleet(state, model, &fleet(path)));
     AGENTS.iter().for_each(|path| assert_same_agent(state, model, &agent(path)));
@@ -62,6 +77,32 @@ fn assert_same_keys(state: &State, model: &Model) {
     for node in &model.nodes {
         assert_eq!(state.node_by_key(&node.key_hash), Some(node.id));
     }
+    for key in (0..=u8::MAX).map(|byte| KeyHash([byte; 32])) {
+        let owner = model.edges.iter().find(|(_, edge)| edge.key == key).map(|(name, _)| name);
+        assert_eq!(state.edge_by_key(&key), owner, "owner of {key}");
+    }
+}
+
+/// The bound of a kill is never below what a lease can rest on, and exact where nothing old is remembered.
+fn assert_same_staleness(state: &State, model: &Model) {
+    let everywhere =
+        Selector { labels: Labels::from_pairs([("env", "prod")]).unwrap(), ..Selector::default() };
+    let of_fleets = FLEETS.iter().map(|path| Selector::fleet(fleet(path)));
+    let of_agents = AGENTS.iter().map(|path| Selector { agent: Some(agent(path)), ..Selector::default() });
+    for selector in [everywhere, Selector::default()].into_iter().chain(of_fleets).chain(of_agents) {
+        let seen = state.staleness_touched(&selector);
+        let (now, ever) = (model.staleness_now(&selector), model.staleness_ever(&selector));
+        assert!(seen >= ever, "a kill of {selector} could be passed for {ever}, and the machine says {seen}");
+        if !state.remembers_staleness() {
+            assert_eq!(seen, now, "max_staleness touched by {selector}");
+        }
+        if selector.agent.is_none() {
+            assert_eq!(state.staleness_of_paths(&[selector.fleet.clone()]), seen, "the same by path");
+        }
+    }
+    let all = FLEETS.map(|path| Some(fleet(path)));
+    let most = all.iter().map(|path| state.staleness_of_paths(std::slice::from_ref(path))).max();
+    assert_eq!(Some(state.staleness_of_paths(&all)), most);
 }
 
 fn assert_same_fleet(state: &State, model: &Model, path: &FleetPath) {
@@ -83,6 +124,7 @@ fn assert_same_fleet(state: &State, model: &Model, path: &FleetPath) {
     let kills: Vec<_> =
         model.kills.iter().filter(|(_, kill)| stops_all(&kill.selector)).map(|(id, _)| *id).collect();
     assert_eq!(state.kills_stopping_fleet(path), kills, "kills of {path}");
+    assert_eq!(state.live_instances(path), model.instances_under(path.as_str()), "instances under {path}");
 }
 
 /// Limits as plain numbers.
@@ -111,6 +153,7 @@ fn assert_same_agent(state: &State, model: &Model, path: &AgentPath) {
     let kills: Vec<_> =
         model.kills.iter().filter(|(_, kill)| stops_all(&kill.selector)).map(|(id, _)| *id).collect();
     assert_eq!(state.kills_stopping_agent(path), kills, "kills of {path}");
+    assert_eq!(state.live_instances_of(path), model.instances_under(path.as_str()), "instances of {path}");
 }
 
 /// What a kill by a person would stop, for a few selectors.

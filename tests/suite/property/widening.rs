@@ -18,10 +18,10 @@ use super::{
     machine::{Bench, run},
     model::Model,
     schedule::{self, Dice, Schedule, What},
-    world::{CLUSTER, INCARNATION, KEYS, batch, fleet, request_id, secret_of, sign, unsigned},
+    world::{CLUSTER, INCARNATION, KEYS, batch, by_node, fleet, request_id, secret_of, sign, unsigned},
 };
 
-const KINDS: [What; 15] = [
+const KINDS: [What; 24] = [
     What::FleetCreate,
     What::FleetUpdate,
     What::FleetDelete,
@@ -37,6 +37,15 @@ const KINDS: [What; 15] = [
     What::Withdraw,
     What::Revoke,
     What::PolicyUpdate,
+    What::JoinTokenCreate,
+    What::JoinTokenDelete,
+    What::EdgeEnrol,
+    What::EdgeUpdate,
+    What::EdgeRemove,
+    What::CredentialIssue,
+    What::ReceiptRecord,
+    What::BundlePropose,
+    What::BundleEndorse,
 ];
 
 /// What was tried: how often one person sufficed for a kind of command, and how often a reason to widen really widened.
@@ -114,13 +123,39 @@ fn nobody_widens_alone(bench: &Bench, dice: &[u8; 10], tally: &mut Tally) {
                     let deadline = bench.model.now.cluster_time.0 + 60_000;
                     trial.apply(&unsigned(u64::MAX, caller.as_str(), deadline, asked.clone()))
                 };
-                let more = trial.allowed().beyond(&before);
+                let mut more = trial.allowed().beyond(&before);
+                // A credential takes one person, but that person's own word.
+                if !is_signed {
+                    more.extend(trial.allowed().credentials_beyond(&before));
+                }
                 assert!(more.is_empty(), "{caller} alone widened by {asked:#?}: {more:#?}");
                 let did =
                     matches!(&applied.results[0], Ok(outcome) if !matches!(outcome, Outcome::Pending(_)));
                 if did {
                     note(tally, format!("{} by one person", asked.name()));
                 }
+            }
+        }
+    }
+}
+
+/// Tries one command of every kind by a node's own word. What two people decided before, a node may carry out: let in
+/// whoever has a token's secret, and vouch for new keys.
+fn no_node_widens_alone(bench: &Bench, dice: &[u8; 10], tally: &mut Tally) {
+    let before = Trial::of(bench).allowed();
+    for (turn, kind) in KINDS.into_iter().enumerate() {
+        let mut dice = Dice::new(dice.map(|die| die.wrapping_add(23_u8.wrapping_mul(turn as u8))));
+        let asked = command(&bench.model, kind, &mut dice);
+        for node in 1..=3 {
+            let mut trial = Trial::of(bench);
+            let deadline = bench.model.now.cluster_time.0 + 60_000;
+            let applied = trial.apply(&by_node(u64::MAX, node, deadline, asked.clone()));
+            let mut more = trial.allowed().beyond(&before);
+            more.extend(trial.allowed().credentials_beyond(&before));
+            let is_decided = matches!(asked, Command::EdgeEnrol(_) | Command::BundleEndorse(_));
+            assert!(more.is_empty() || is_decided, "node {node} alone widened by {asked:#?}: {more:#?}");
+            if applied.results[0].is_ok() {
+                note(tally, format!("{} by a node", asked.name()));
             }
         }
     }
@@ -173,7 +208,8 @@ fn what_widens_is_named(bench: &Bench, dice: &[u8; 10], tally: &mut Tally) {
                     trial.send(other, approve.clone(), Some(&request));
                 }
             }
-            let more = trial.allowed().beyond(&before);
+            let mut more = trial.allowed().beyond(&before);
+            more.extend(trial.allowed().credentials_beyond(&before));
             match named {
                 Some(widening) if !more.is_empty() => note(tally, format!("widened: {widening:?}")),
                 Some(_) => {}
@@ -186,6 +222,7 @@ fn what_widens_is_named(bench: &Bench, dice: &[u8; 10], tally: &mut Tally) {
 fn check(schedule: &Schedule, dice: &[u8; 10], tally: &mut Tally) {
     let bench = run(schedule);
     nobody_widens_alone(&bench, dice, tally);
+    no_node_widens_alone(&bench, dice, tally);
     nobody_widens_alone_in_several_steps(&bench, dice, tally);
     what_widens_is_named(&bench, dice, tally);
 }
@@ -207,7 +244,7 @@ fn test_one_widening() {
 #[test]
 fn nobody_widens_alone_and_every_reason_was_seen() {
     let mut tally = Tally::new();
-    for seed in 0..40 {
+    for seed in 0..64 {
         super::naming_the_seed(seed, || one_widening(seed, &mut tally));
     }
     tally.iter().for_each(|(name, times)| println!("{times:>8} {name}"));
@@ -220,6 +257,10 @@ fn nobody_widens_alone_and_every_reason_was_seen() {
         "RoleGranted",
         "IdentityChanged",
         "FewerApprovals",
+        "EdgeAdmitted",
+        "EdgeExtended",
+        "CredentialIssued",
+        "TrustChanged",
     ];
     let alone = [
         "fleet_create",
@@ -234,9 +275,15 @@ fn nobody_widens_alone_and_every_reason_was_seen() {
         "withdraw",
         "revoke",
         "policy_update",
+        "join_token_delete",
+        "edge_update",
+        "edge_remove",
+        "credential_issue",
     ];
+    let by_nodes = ["edge_enrol", "receipt_record", "bundle_endorse"];
     let expected = reasons.iter().map(|reason| format!("widened: {reason}"));
     let expected = expected.chain(alone.iter().map(|command| format!("{command} by one person")));
+    let expected = expected.chain(by_nodes.iter().map(|command| format!("{command} by a node")));
     let missing: Vec<_> = expected.filter(|name| !tally.contains_key(name)).collect();
     assert!(missing.is_empty(), "never seen: {missing:?}");
 }

@@ -66,19 +66,64 @@ pub(crate) fn role(role: Role, path: &str) -> RoleBinding {
     RoleBinding { role, path: (!path.is_empty()).then(|| fleet(path)) }
 }
 
-/// The founding of the cluster: two nodes, and ada with key 0.
+/// How many nodes there are, so that two of them are a majority.
+pub(crate) const NODES: u8 = 3;
+/// How many signing keys there are for nodes to choose from; the first ones are theirs at the founding.
+pub(crate) const NODE_KEYS: u8 = 9;
+/// Names of enforcers.
+pub(crate) const EDGES: [&str; 4] = ["rack-1", "rack-2", "rack-3", "rack-4"];
+
+/// The signing key of nodes with a number, from 1.
+pub(crate) fn node_secret(number: u8) -> SigningKey {
+    SigningKey::from_bytes(&[0xa0 + number; 32])
+}
+
+/// Its public half.
+pub(crate) fn node_public(number: u8) -> PublicKey {
+    PublicKey(node_secret(number).verifying_key().to_bytes())
+}
+
+/// The secret behind a node's public key.
+pub(crate) fn node_secret_of(key: &PublicKey) -> Option<SigningKey> {
+    (1..=NODE_KEYS).map(node_secret).find(|secret| secret.verifying_key().to_bytes() == key.0)
+}
+
+/// The point of order one: it would verify signatures that nobody made.
+pub(crate) fn weak_key() -> PublicKey {
+    let mut identity = [0; 32];
+    identity[0] = 1;
+    PublicKey(identity)
+}
+
+/// Whether a key of this world is one; all but the weak one are.
+pub(crate) fn is_key(key: &PublicKey) -> bool {
+    *key != weak_key()
+}
+
+/// Whether a signature over some bytes is a key's.
+pub(crate) fn is_signed(key: &PublicKey, bytes: &[u8], signature: &Signature) -> bool {
+    let verifier = ed25519_dalek::VerifyingKey::from_bytes(&key.0).unwrap();
+    verifier.verify_strict(bytes, &ed25519_dalek::Signature::from_bytes(&signature.0)).is_ok()
+}
+
+/// The secret of the join token with a number.
+pub(crate) fn join_secret(number: u8) -> [u8; 32] {
+    [0x60_u8.wrapping_add(number); 32]
+}
+
+/// The founding of the cluster: three nodes, and ada with key 0.
 pub(crate) fn genesis() -> Genesis {
     let node = |number: u8| NodeRecord {
         id: NodeId(u64::from(number)),
         name: format!("node-{number}").parse().unwrap(),
         key_hash: KeyHash([0xa0 + number; 32]),
-        signing_key: PublicKey(SigningKey::from_bytes(&[0xa0 + number; 32]).verifying_key().to_bytes()),
+        signing_key: node_public(number),
     };
     Genesis {
         cluster_id: CLUSTER,
         incarnation: INCARNATION,
         trust_bundle: Digest([0x7b; 32]),
-        nodes: vec![node(1), node(2)],
+        nodes: (1..=NODES).map(node).collect(),
         first_admin: PersonAdd {
             person: person(PEOPLE[0]),
             tls_keys: vec![tls_key(0)],
@@ -98,6 +143,11 @@ pub(crate) fn batch(now: u64, requests: Vec<Request>) -> Batch {
     Batch { cluster_time: ClusterTime(now), wall_time: WallTime(now + 1), requests, ..Batch::default() }
 }
 
+/// The same, by a leader that had applied the log up to an entry.
+pub(crate) fn batch_after(now: u64, applied: usize, requests: Vec<Request>) -> Batch {
+    Batch { applied: index(applied), ..batch(now, requests) }
+}
+
 /// The n-th request's id.
 pub(crate) fn request_id(number: u64) -> RequestId {
     let mut bytes = [0; 16];
@@ -114,6 +164,12 @@ pub(crate) fn unsigned(number: u64, caller: &str, deadline: u64, command: Comman
         signature: None,
         command,
     }
+}
+
+/// A node's request.
+pub(crate) fn by_node(number: u64, node: u64, deadline: u64, command: Command) -> Request {
+    let request = unsigned(number, PEOPLE[0], deadline, command);
+    Request { caller: NodeId(node).into(), ..request }
 }
 
 /// A request signed with the key of a number.

@@ -2,7 +2,7 @@
 
 use ed25519_dalek::VerifyingKey;
 use haltline_core::{
-    command::{Command, Request, Role, Signature},
+    command::{Caller, Command, Request, Role, Signature},
     ids::{ApprovalId, PersonId, PublicKey},
     limits::PENDING_APPROVALS_PER_PERSON_MAX,
     rejection::{Outcome, Pending},
@@ -21,6 +21,15 @@ const STOPPERS: [Role; 3] = [Role::Responder, Role::Operator, Role::Admin];
 
 impl Model {
     pub(super) fn judge(&mut self, request: &Request) -> Answer {
+        let is_report = matches!(
+            request.command,
+            Command::EdgeEnrol(_) | Command::ReceiptRecord(_) | Command::BundleEndorse(_)
+        );
+        match request.caller {
+            Caller::Person(_) if !is_report => {}
+            Caller::Node(_) if is_report => return self.perform(request),
+            _ => return Err("CALLER_NOT_ALLOWED"),
+        }
         if matches!(request.command, Command::Approve(_) | Command::Withdraw(_)) {
             return self.perform(request);
         }
@@ -60,14 +69,21 @@ impl Model {
             | Command::FleetDelete(_)
             | Command::AgentRegister(_)
             | Command::AgentUpdate(_)
-            | Command::AgentDelete(_) => &REGISTRARS,
+            | Command::AgentDelete(_)
+            | Command::JoinTokenCreate(_)
+            | Command::JoinTokenDelete(_)
+            | Command::EdgeUpdate(_)
+            | Command::EdgeRemove(_)
+            | Command::CredentialIssue(_) => &REGISTRARS,
             Command::PersonAdd(_)
             | Command::PersonUpdate(_)
             | Command::PersonRemove(_)
-            | Command::PolicyUpdate(_) => &[Role::Admin],
+            | Command::PolicyUpdate(_)
+            | Command::BundlePropose(_) => &[Role::Admin],
             Command::Resume(_) => &RESUMERS,
             Command::Revoke(_) => &STOPPERS,
             Command::Kill(_) | Command::Approve(_) | Command::Withdraw(_) => return true,
+            Command::EdgeEnrol(_) | Command::ReceiptRecord(_) | Command::BundleEndorse(_) => return false,
         };
         let here = self.places(request).iter().all(|place| self.may(asker(request), roles, place.as_ref()));
         let out = self.stops_left(&request.command);
@@ -95,18 +111,22 @@ impl Model {
         let person = asker(request);
         let Some(waiting) = self.approvals.get(&approval).cloned() else { return Err("UNKNOWN_APPROVAL") };
         let asked = &waiting.request;
-        if !self.may_agree(person, asked) {
+        let may = if person == asker(asked) { self.may_ask(asked) } else { self.may_agree(person, asked) };
+        if !may {
             return Err("PERMISSION_DENIED");
         }
-        if waiting.signers.iter().any(|signer| signer.person == *person) {
+        if waiting.signers.iter().any(|signer| signer.person == *person && self.counts(signer, asked)) {
             return Err("ALREADY_SIGNED");
         }
         let signature = request.signature.ok_or("SIGNATURE_REQUIRED")?;
         let key = self.key_behind(person, &signature, asked).ok_or("BAD_SIGNATURE")?;
         let needed = waiting.needed.max(self.people_needed(&asked.command).unwrap_or(0));
         let mut signers = waiting.signers.clone();
+        signers.retain(|signer| signer.person != *person);
+        let signed_anew = waiting.signers.len() - signers.len();
         signers.push(Signer { person: person.clone(), key, signed: self.now.index });
         let signed = signers.iter().filter(|signer| self.counts(signer, asked)).count() as u32;
+        self.signed_anew += signed_anew;
         if signed < needed {
             let deadline = asked.deadline;
             self.approvals.insert(approval, PendingApproval { needed, signers, ..waiting });

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use haltline_core::{
     command::{KillCommand, KillMode, Resume, RevocationTarget, Revoke, Role},
     ids::{KillId, PersonId},
-    limits::{CREDENTIAL_TTL_CEILING, KILL_DURATION_MAX, MAX_STALENESS_CEILING},
+    limits::{CREDENTIAL_TTL_CEILING, KILL_DURATION_MAX, LEASE_MAX},
     path::FleetPath,
     rejection::{Adjusted, Killed, Outcome},
     selector::Selector,
@@ -19,9 +19,9 @@ use super::{Done, Model, above, is_under};
 /// Roles that may stop things.
 const STOPPERS: [Role; 3] = [Role::Responder, Role::Operator, Role::Admin];
 
-/// The longest credential, and the oldest view under which one may be accepted.
+/// The longest credential, and the longest lease under which one may be accepted.
 fn longest_hold(now: ClusterTime) -> ClusterTime {
-    ClusterTime(now.0 + CREDENTIAL_TTL_CEILING.0 + MAX_STALENESS_CEILING.0)
+    ClusterTime(now.0 + CREDENTIAL_TTL_CEILING.0 + LEASE_MAX.0)
 }
 
 /// The narrowest fleet around all that a selector can match.
@@ -180,7 +180,11 @@ impl Model {
             return Err("REVOCATION_BY_MACHINE_ONLY");
         }
         let is_key = matches!(command.target, RevocationTarget::Key(_));
-        let ends = if is_key { ClusterTime::NEVER } else { longest_hold(self.now.cluster_time) };
+        let ends = match self.hit_until(&command.target) {
+            _ if is_key => ClusterTime::NEVER,
+            Some(end) => end,
+            None => longest_hold(self.now.cluster_time),
+        };
         let revocation = Revocation {
             reason: command.reason.clone(),
             by: caller.clone(),

@@ -4,20 +4,27 @@
 //! everything. It borrows the machine's vocabulary (commands, records, outcomes) and none of its logic.
 
 mod approvals;
+mod credentials;
+mod enforcers;
 pub(crate) mod kills;
 mod people;
 pub(crate) mod registry;
+mod staleness;
 mod widening;
 
 use std::collections::BTreeMap;
 
 use haltline_core::{
     command::{Batch, Caller, ClusterPolicy, Command, NodeRecord, Request, RevocationTarget},
-    ids::{ApprovalId, KillId, LogIndex, PersonId, RequestId},
+    ids::{ApprovalId, CredentialId, EdgeName, JoinTokenId, KillId, LogIndex, PersonId, RequestId},
     limits::{APPROVAL_LIFETIME_MAX, COMMAND_BYTES_MAX, REQUEST_LIFETIME_MAX},
     path::{AgentPath, FleetPath},
+    receipt::SignedReceipt,
     rejection::Outcome,
-    state::records::{Agent, ClusterIdentity, Fleet, Kill, LiftedKill, PendingApproval, Person, Revocation},
+    state::records::{
+        Agent, ClusterIdentity, Credential, EdgeRecord, Fleet, JoinToken, Kill, LiftedKill, PendingApproval,
+        Person, Revocation,
+    },
     time::{ClusterTime, Stamp},
 };
 
@@ -64,6 +71,17 @@ pub(crate) struct Model {
     pub(crate) approvals: BTreeMap<ApprovalId, PendingApproval>,
     pub(crate) approvals_ever: u64,
     pub(crate) answered: Vec<Answered>,
+    pub(crate) tokens: BTreeMap<JoinTokenId, JoinToken>,
+    pub(crate) edges: BTreeMap<EdgeName, EdgeRecord>,
+    pub(crate) credentials: BTreeMap<CredentialId, Credential>,
+    pub(crate) receipts: BTreeMap<KillId, SignedReceipt>,
+    pub(crate) bundle_version: u64,
+    pub(crate) proposed: Option<enforcers::Proposed>,
+    /// What fleets set, now and as long as leases can rest on it.
+    era: staleness::Era,
+    eras: Vec<staleness::Era>,
+    /// Signatures that were replaced by a newer one of the same person.
+    pub(crate) signed_anew: usize,
     /// How many answers came from memory.
     pub(crate) repeats: usize,
 }
@@ -82,10 +100,14 @@ impl Model {
                 trust_bundle: genesis.trust_bundle,
             });
             self.nodes.clone_from(&genesis.nodes);
+            self.bundle_version = 1;
             self.enrol(&genesis.first_admin);
         }
+        self.see_applied(batch.applied);
         self.let_time_pass();
-        batch.requests.iter().map(|request| self.answer(request)).collect()
+        let answers = batch.requests.iter().map(|request| self.answer(request)).collect();
+        self.note_era();
+        answers
     }
 
     /// Until a second person is enrolled, one person suffices.
@@ -111,6 +133,8 @@ impl Model {
         }
         self.approvals.retain(|_, waiting| waiting.request.deadline > now);
         self.answered.retain(|answered| answered.until > now);
+        self.tokens.retain(|_, token| token.expires > now);
+        self.credentials.retain(|_, credential| credential.ends > now);
     }
 
     /// One request, once.
@@ -137,9 +161,11 @@ impl Model {
         deadline_is_fine?;
         match &request.caller {
             Caller::Person(person) if !self.people.contains_key(person) => return Err("UNKNOWN_PERSON"),
-            Caller::Node(node) if !self.nodes.iter().any(|known| known.id == *node) => return Err("UNKNOWN_NODE"),
-            Caller::Edge(_) => return Err("UNKNOWN_EDGE"),
-            Caller::Person(_) | Caller::Node(_) => {}
+            Caller::Node(node) if !self.nodes.iter().any(|known| known.id == *node) => {
+                return Err("UNKNOWN_NODE");
+            }
+            Caller::Edge(edge) if !self.edges.contains_key(edge) => return Err("UNKNOWN_EDGE"),
+            Caller::Person(_) | Caller::Node(_) | Caller::Edge(_) => {}
         }
         let answer = self.judge(request);
         self.answered.push(Answered {
@@ -164,6 +190,15 @@ impl Model {
 
     /// Carries a command out. A refusal leaves everything as it was.
     fn perform(&mut self, request: &Request) -> Answer {
+        if let Caller::Node(node) = request.caller {
+            let done = match &request.command {
+                Command::EdgeEnrol(command) => self.enrol_edge(command),
+                Command::ReceiptRecord(signed) => self.record_receipt(node, signed),
+                Command::BundleEndorse(command) => self.endorse_bundle(node, command),
+                other => panic!("{} is no node's to ask", other.name()),
+            };
+            return done.map(Told::Done);
+        }
         let caller = asker(request);
         let done = match &request.command {
             Command::FleetCreate(command) => self.create_fleet(command),
@@ -181,6 +216,15 @@ impl Model {
             Command::Withdraw(command) => self.withdraw(caller, command.approval),
             Command::Revoke(command) => self.revoke(caller, command),
             Command::PolicyUpdate(policy) => self.update_policy(*policy),
+            Command::JoinTokenCreate(command) => self.create_token(caller, command),
+            Command::JoinTokenDelete(command) => self.delete_token(command.token),
+            Command::EdgeUpdate(command) => self.update_edge(command),
+            Command::EdgeRemove(command) => self.remove_edge(&command.edge),
+            Command::CredentialIssue(command) => self.issue(caller, command),
+            Command::BundlePropose(command) => self.propose_bundle(command),
+            Command::EdgeEnrol(_) | Command::ReceiptRecord(_) | Command::BundleEndorse(_) => {
+                panic!("only a node's to ask")
+            }
         };
         done.map(Told::Done)
     }

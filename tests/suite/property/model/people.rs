@@ -135,6 +135,7 @@ impl Model {
     ) -> Result<(), &'static str> {
         let others = self.people.iter().filter(|(other, _)| *other != id).map(|(_, person)| person);
         let mut taken_tls: Vec<KeyHash> = self.nodes.iter().map(|node| node.key_hash).collect();
+        taken_tls.extend(self.edges.values().map(|edge| edge.key));
         let mut taken_signing: Vec<PublicKey> = self.nodes.iter().map(|node| node.signing_key).collect();
         for person in others {
             taken_tls.extend(&person.tls_keys);

@@ -72,6 +72,26 @@ impl Model {
             {
                 reasons.push(Widening::FewerApprovals);
             }
+            Command::JoinTokenCreate(_) => reasons.push(Widening::EdgeAdmitted),
+            Command::CredentialIssue(_) => reasons.push(Widening::CredentialIssued),
+            Command::BundlePropose(_) => reasons.push(Widening::TrustChanged),
+            Command::EdgeUpdate(update) => {
+                if let Some(edge) = self.edges.get(&update.edge) {
+                    let has = |path: &Option<FleetPath>| {
+                        edge.paths.iter().any(|own| match (own, path) {
+                            (None, _) => true,
+                            (Some(_), None) => false,
+                            (Some(own), Some(path)) => is_under(path.as_str(), own.as_str()),
+                        })
+                    };
+                    let gains = update.paths.iter().flatten().any(|path| !has(path));
+                    let trusts = update.trusted_for_acks == Some(true) && !edge.trusted_for_acks;
+                    let opens = update.fails_open == Some(true) && !edge.fails_open;
+                    if gains || trusts || opens {
+                        reasons.push(Widening::EdgeExtended);
+                    }
+                }
+            }
             _ => {}
         }
         reasons
@@ -121,6 +141,7 @@ impl Model {
             _ if self.is_bootstrap() => 1,
             Widening::KillLifted | Widening::LeavesKill => resume,
             Widening::FewerApprovals => resume.max(widen),
+            Widening::CredentialIssued => 1,
             _ => widen,
         };
         self.reasons_to_widen(command).iter().map(needed).max()
@@ -197,6 +218,18 @@ impl Model {
             Command::Resume(command) => {
                 vec![self.kills.get(&command.kill).and_then(|kill| reach(&kill.selector))]
             }
+            Command::JoinTokenCreate(command) => command.paths.clone(),
+            Command::JoinTokenDelete(command) => {
+                self.tokens.get(&command.token).map_or_else(Vec::new, |token| token.paths.clone())
+            }
+            Command::EdgeUpdate(command) => {
+                let now = self.edges.get(&command.edge).map_or_else(Vec::new, |edge| edge.paths.clone());
+                now.into_iter().chain(command.paths.iter().flatten().cloned()).collect()
+            }
+            Command::EdgeRemove(command) => {
+                self.edges.get(&command.edge).map_or_else(Vec::new, |edge| edge.paths.clone())
+            }
+            Command::CredentialIssue(command) => vec![Some(command.agent.fleet())],
             _ => vec![None],
         };
         if places.is_empty() {
