@@ -134,6 +134,8 @@ fn a_certificate_is_renewed_for_its_key_alone() {
     let chain = cluster.issuers().issue_edge(old.name(), &request, Validity::leaf()).unwrap();
     assert_eq!(old.renewed(&chain).unwrap_err().code(), "pki_key_mismatch");
     let own = EdgeRequest::parse(&old.renewal_request().unwrap()).unwrap();
+    let chain = cluster.issuers().issue_edge(old.name(), &own, expired()).unwrap();
+    assert_eq!(old.renewed(&chain).unwrap_err().code(), "pki_issued_invalid");
     let chain = cluster.issuers().issue_edge(&name("rack-8"), &own, Validity::leaf()).unwrap();
     assert_eq!(old.renewed(&chain).unwrap_err().code(), "pki_request_refused");
 }

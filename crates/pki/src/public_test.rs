@@ -316,7 +316,7 @@ async fn a_source_that_is_too_fast_is_refused_and_the_port_stays_open_for_others
 
     // Another address of this machine is another source.
     let other = tokio::net::TcpSocket::new_v4().unwrap();
-    other.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+    other.bind("127.0.0.3:0".parse().unwrap()).unwrap();
     let _other = other.connect(server.address).await.unwrap();
     wait_for("the other source", || server.listening.counters().accepted == 4).await;
     assert_eq!(server.listening.counters().refused_source, 1);
