@@ -20,7 +20,6 @@ impl FormerMembers {
     }
 
     /// Those that left after the first `seen`, and how many of them aren't remembered by name any more.
-    #[must_use]
     pub fn after(&self, seen: u64) -> (u64, impl Iterator<Item = NodeId>) {
         let new = self.total.saturating_sub(seen);
         let held = self.last.len().min(usize::try_from(new).unwrap_or(usize::MAX));

@@ -1,9 +1,6 @@
 //! What all services share: the replicated state, this node's identity, its bounds and its metrics.
 
-use std::{
-    sync::{Arc, OnceLock},
-    time::Instant,
-};
+use std::{sync::Arc, time::Instant};
 
 use haltline_consensus::{Consensus, Published};
 use haltline_core::{command::Request as Command, ids::PersonId, rejection::Outcome, time::Stamp};
@@ -13,13 +10,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{Extensions, Response, Status};
 
 use crate::{
-    caller::Caller,
-    enforcement::Enforcements,
-    metrics::Metrics,
-    places::Places,
-    places_taken::PlacesTaken,
-    refused::Refused,
-    services::{StreamSource, Watches},
+    caller::Caller, enforcement::Enforcements, metrics::Metrics, places::Places, places_taken::PlacesTaken,
+    refused::Refused, services::Watches,
 };
 
 /// Shared by all services. Held in an [`Arc`].
@@ -32,8 +24,6 @@ pub(crate) struct Context {
     pub(crate) watches: Watches,
     pub(crate) enforcements: Arc<Enforcements>,
     pub(crate) progress_streams: PlacesTaken,
-    /// Who knows how the streams of enforcers stand; set once the edge port is open.
-    pub(crate) edge_streams: OnceLock<Arc<dyn StreamSource>>,
     pub(crate) started: Instant,
     /// Cancelled when the node begins to stop: long streams end then.
     pub(crate) stopping: CancellationToken,

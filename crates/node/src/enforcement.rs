@@ -15,6 +15,7 @@ mod peers;
 mod progress;
 mod run;
 mod standing;
+mod streams;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 

@@ -7,7 +7,7 @@
 use std::{
     net::{SocketAddr, TcpListener as StdListener},
     path::Path,
-    sync::{Arc, OnceLock},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -25,7 +25,7 @@ use haltline_core::{
 use haltline_hub::{Hub, HubOptions, SystemBootClock};
 use haltline_pki::{NodeIdentity, PortLimits, UnixSeconds, listen};
 use haltline_storage::{DataDir, Identity, LogOptions, RealDisk, SegmentedLog, SnapshotFiles};
-use tokio::{net::TcpListener, task::JoinHandle};
+use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -177,7 +177,6 @@ impl Node {
             watches: Watches::at_most(config.watchers_max),
             enforcements,
             progress_streams: PlacesTaken::at_most(ENFORCEMENT_STREAMS_MAX),
-            edge_streams: OnceLock::new(),
             started: Instant::now(),
             stopping,
             streams: TaskTracker::new(),

@@ -16,7 +16,6 @@ mod watch;
 use std::sync::Arc;
 
 pub(crate) use edge_service::EdgeCalls;
-pub(crate) use edges::{StreamSource, Streams};
 pub(crate) use watch::Watches;
 
 use haltline_core::limits::{API_REQUEST_BYTES_MAX, API_RESPONSE_BYTES_MAX};

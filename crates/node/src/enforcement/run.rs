@@ -127,7 +127,9 @@ async fn enforced(
         let until = match decision {
             Decision::Enforced(enforced) => return Some(enforced),
             Decision::Waiting { members, until } => {
-                members.iter().for_each(|member| drop(standing.entry(*member).or_default()));
+                for member in members {
+                    standing.entry(member).or_default();
+                }
                 until
             }
         };

@@ -1,14 +1,11 @@
 //! Who may enforce: join tokens, the registry of enforcers, and how each enforcer's stream stands.
 //!
-//! The registry comes from the state. How streams stand is known to the nodes that serve them, and comes through
-//! [`StreamSource`]; where nobody can be asked, the answer names the nodes that weren't, rather than calling enforcers away.
+//! The registry comes from the state. How streams stand is asked of the nodes that serve them; the answer names those that
+//! couldn't be asked, rather than calling enforcers away.
 
 use std::collections::HashMap;
 
-use haltline_core::{
-    ids::{EdgeName, JoinTokenId},
-    state::State,
-};
+use haltline_core::ids::{EdgeName, JoinTokenId};
 use haltline_wire::{
     convert,
     v1::{self, EdgeStreamState, command_request::Command, edge_admin_service_server::EdgeAdminService},
@@ -18,26 +15,10 @@ use tonic::{Request, Response, Status};
 
 use super::Services;
 use crate::{
-    context::{Context, Reading},
+    context::Reading,
     paging::{Page, PageRequest},
     refused::Refused,
 };
-
-/// Who knows how the streams of enforcers stand, on all nodes that can be asked.
-#[tonic::async_trait]
-pub(crate) trait StreamSource: Send + Sync {
-    /// Asks.
-    async fn streams(&self) -> Streams;
-}
-
-/// What came of asking for streams.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub(crate) struct Streams {
-    /// Every stream of every node that answered; an enforcer that moved may have several.
-    pub(crate) streams: Vec<v1::EdgeStream>,
-    /// Nodes that couldn't be asked.
-    pub(crate) nodes_not_asked: Vec<u64>,
-}
 
 #[tonic::async_trait]
 impl EdgeAdminService for Services {
@@ -78,7 +59,7 @@ impl EdgeAdminService for Services {
         let Page { mut items, next } = edges_page(&reading, &page)?;
         let mut nodes_not_asked = Vec::new();
         if !asked.registry_only {
-            let found = self.0.streams_of_edges(&reading.published.state).await;
+            let found = self.0.enforcements.all_streams(&reading.published).await;
             join(&mut items, found.streams);
             nodes_not_asked = found.nodes_not_asked;
         }
@@ -99,19 +80,6 @@ impl EdgeAdminService for Services {
     ) -> Result<Response<v1::CommandReply>, Status> {
         let (_, extensions, message) = request.into_parts();
         self.0.command(&extensions, Command::RemoveEdge(message)).await
-    }
-}
-
-impl Context {
-    /// The streams of all nodes, as far as they can be asked.
-    async fn streams_of_edges(&self, state: &State) -> Streams {
-        match self.edge_streams.get() {
-            Some(source) => source.streams().await,
-            None => {
-                let nodes_not_asked = state.nodes().keys().map(|node| node.0).collect();
-                Streams { streams: Vec::new(), nodes_not_asked }
-            }
-        }
     }
 }
 
