@@ -4,11 +4,20 @@ pub(crate) mod backoff;
 pub(crate) mod enforcement;
 #[cfg(test)]
 pub(crate) mod fake_hub;
+pub(crate) mod fetch;
 pub(crate) mod hubs;
+pub(crate) mod keeper;
+pub(crate) mod link;
 pub(crate) mod messages;
+pub(crate) mod metrics;
 pub(crate) mod protocol;
 pub(crate) mod refusal;
+pub(crate) mod renewal;
+pub(crate) mod running;
+pub(crate) mod status;
 pub(crate) mod stream;
 pub(crate) mod trust;
 
 pub use refusal::SyncRefusal;
+pub use running::ConnectError;
+pub use status::{LastError, Status};

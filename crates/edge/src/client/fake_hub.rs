@@ -22,7 +22,10 @@ use parking_lot::Mutex;
 use sha2::{Digest as _, Sha256};
 
 use super::enforcement::Enforcement;
-use crate::persist::StoredSnapshot;
+use crate::{
+    enforce::{CoreOptions, EnforcerCore, FeedError, FreshLease, Positions, ViewBody},
+    persist::StoredSnapshot,
+};
 
 /// The name of the enforcer under test.
 pub(crate) const EDGE: &str = "edge-1";
@@ -216,16 +219,21 @@ pub(crate) fn hub_message(message: v1::hub_message::Message) -> v1::HubMessage {
 pub(crate) enum Act {
     Provisional(usize, LogIndex),
     Confirmed(LogIndex, EventSeq),
-    Leased(Lease, ClusterTime),
-    LeaseVoided,
+    Leased(FreshLease),
     Installed(LogIndex),
 }
 
-/// Records what the protocol does, and keeps whether anything may be permitted.
-#[derive(Debug, Default)]
+/// A decision engine that says what is done to it.
 pub(crate) struct Witness {
     acts: Mutex<Vec<Act>>,
-    lease: Mutex<Option<Lease>>,
+    engine: EnforcerCore,
+}
+
+impl Default for Witness {
+    fn default() -> Self {
+        let engine = EnforcerCore::new(CoreOptions::named(EDGE.parse().unwrap()));
+        Self { acts: Mutex::default(), engine }
+    }
 }
 
 impl Witness {
@@ -235,39 +243,70 @@ impl Witness {
     }
 
     pub(crate) fn lease(&self) -> Option<Lease> {
-        *self.lease.lock()
+        self.engine.lease()
+    }
+
+    pub(crate) fn positions(&self) -> Positions {
+        self.engine.positions()
     }
 
     /// Whether the engine could permit anything under a staleness of two seconds.
     pub(crate) fn permits(&self, now: BootNanos) -> bool {
         self.lease().is_some_and(|lease| lease.permits(now, Millis(2_000), Millis(2_000)))
     }
+
+    fn done(&self, act: Act, result: Result<(), FeedError>) -> Result<(), FeedError> {
+        if result.is_ok() {
+            self.acts.lock().push(act);
+        }
+        result
+    }
 }
 
 impl Enforcement for Witness {
-    fn apply_provisional(&self, events: &[EnforcementEvent], index: LogIndex) {
-        self.acts.lock().push(Act::Provisional(events.len(), index));
+    fn apply_provisional(&self, events: &[EnforcementEvent], index: LogIndex) -> Result<(), FeedError> {
+        let result = self.engine.apply_provisional(events, index);
+        self.done(Act::Provisional(events.len(), index), result)
     }
 
-    fn confirm(&self, index: LogIndex, event_seq: EventSeq) {
-        self.acts.lock().push(Act::Confirmed(index, event_seq));
+    fn confirm(&self, index: LogIndex, event_seq: EventSeq) -> Result<(), FeedError> {
+        let result = self.engine.confirm(index, event_seq);
+        self.done(Act::Confirmed(index, event_seq), result)
     }
 
-    fn publish_lease(&self, lease: Lease, cluster_time: ClusterTime) {
-        *self.lease.lock() = Some(lease);
-        self.acts.lock().push(Act::Leased(lease, cluster_time));
+    fn publish_lease(&self, lease: FreshLease) -> Result<(), FeedError> {
+        let result = self.engine.publish_lease(lease);
+        self.done(Act::Leased(lease), result)
     }
 
-    fn void_lease(&self) {
-        *self.lease.lock() = None;
-        self.acts.lock().push(Act::LeaseVoided);
-    }
-
-    fn install(&self, _: View, index: LogIndex, _: ClusterTime) {
+    fn install(&self, body: ViewBody, index: LogIndex) {
+        self.engine.restore(body, index);
         self.acts.lock().push(Act::Installed(index));
     }
 
     fn smallest_staleness(&self) -> Millis {
         Millis(2_000)
     }
+}
+
+/// A snapshot as it travels, in chunks of this many bytes.
+pub(crate) fn chunks(snapshot: &StoredSnapshot, chunk_bytes: usize) -> Vec<v1::ViewChunk> {
+    let statement = &snapshot.statement;
+    let header = v1::ViewHeader {
+        incarnation: statement.incarnation.0,
+        index: statement.index.0,
+        event_seq: statement.event_seq.0,
+        chain_head: statement.chain_head.0.to_vec(),
+        cluster_time_ms: statement.cluster_time.0,
+        wall_time_ms: statement.wall_time.0,
+        body_sha256: statement.body_sha256.0.to_vec(),
+        body_bytes: snapshot.body.len() as u64,
+        node: snapshot.node.0,
+        signature: snapshot.signature.0.to_vec(),
+    };
+    let compress = |part: &[u8]| lz4_flex::block::compress_prepend_size(part).into();
+    let parts = snapshot.body.chunks(chunk_bytes);
+    let mut chunks: Vec<_> = parts.map(|part| v1::ViewChunk { header: None, data: compress(part) }).collect();
+    chunks[0].header = Some(header);
+    chunks
 }

@@ -19,6 +19,8 @@ pub(crate) struct HubList {
     is_fixed: bool,
     hubs: Vec<KnownHub>,
     connect_times: BTreeMap<Endpoint, Duration>,
+    /// Served and went away last: others have their turn first.
+    failed: Option<Endpoint>,
 }
 
 impl HubList {
@@ -26,7 +28,7 @@ impl HubList {
     pub(crate) fn new(region: Region, routes: HubRoutes, relays: &Relays, told: Vec<KnownHub>) -> Self {
         let is_fixed = !relays.0.is_empty();
         let hubs = if is_fixed { relays.hubs() } else { told };
-        Self { region, routes, is_fixed, hubs, connect_times: BTreeMap::new() }
+        Self { region, routes, is_fixed, hubs, connect_times: BTreeMap::new(), failed: None }
     }
 
     /// Takes the cluster's new list. An empty one is none: it would strand the enforcer. Answers whether it was taken.
@@ -47,6 +49,11 @@ impl HubList {
         }
     }
 
+    /// A hub that had served doesn't any more: the next round comes to it last.
+    pub(crate) fn failed(&mut self, hub: &KnownHub) {
+        self.failed = Some(hub.endpoint.clone());
+    }
+
     /// One round: every hub once, nearest first. `random` breaks ties, so that not everybody turns to the same hub.
     pub(crate) fn round(&self, mut random: impl FnMut() -> u32) -> Vec<KnownHub> {
         let mut ranked: Vec<_> = self.hubs.iter().map(|hub| (self.rank(hub), random(), hub)).collect();
@@ -63,11 +70,12 @@ impl HubList {
 
     /// Smaller is nearer: another region counts more than any distance, and distance by its power of two. A hub that
     /// wasn't measured yet counts as near, and is measured by being tried.
-    fn rank(&self, hub: &KnownHub) -> (bool, u32) {
+    fn rank(&self, hub: &KnownHub) -> (bool, bool, u32) {
+        let has_failed = self.failed.as_ref() == Some(&hub.endpoint);
         let elsewhere = !self.region.as_str().is_empty() && hub.region != self.region.as_str();
         let micros = self.connect_times.get(&hub.endpoint).map_or(0, Duration::as_micros);
         // Below about eight milliseconds the handshake's own work decides, not the distance.
-        (elsewhere, (micros >> 13).checked_ilog2().map_or(0, |log| log + 1))
+        (has_failed, elsewhere, (micros >> 13).checked_ilog2().map_or(0, |log| log + 1))
     }
 }
 
@@ -112,6 +120,15 @@ mod tests {
         hubs.measured(&hub(1, "eu"), Duration::from_millis(6));
         hubs.measured(&hub(3, "eu"), Duration::from_millis(2));
         assert_eq!(order(&hubs, &[0, 1, 2]), [1, 3, 2], "both are near");
+    }
+
+    #[test]
+    fn whoever_failed_last_comes_last() {
+        let mut hubs = list("eu", "");
+        hubs.failed(&hub(3, "eu"));
+        assert_eq!(order(&hubs, &[5, 0, 4]), [1, 2, 3]);
+        hubs.failed(&hub(1, "eu"));
+        assert_eq!(order(&hubs, &[5, 0, 4]), [3, 2, 1]);
     }
 
     #[test]

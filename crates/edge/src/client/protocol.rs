@@ -17,6 +17,8 @@
 //! - **The view never goes back under a lease.** Frames act and are acknowledged before anybody vouches for them; if a
 //!   snapshot then puts an earlier position in their place, the lease ends with it and probes sent before count for
 //!   nothing. Otherwise an acknowledged kill could be forgotten while an old lease still permits.
+//! - A later incarnation takes the earlier one's place by a verified snapshot only. It begins under a freeze of everything
+//!   (design 02, After a restore), so what the earlier one denied stays denied until two people lift that.
 
 use haltline_core::{
     attest::Fresh,
@@ -25,7 +27,6 @@ use haltline_core::{
     lease::{BootNanos, LeaseBook, Nanos},
     mark::{ChainHistory, HighWaterMark},
     time::Millis,
-    view::View,
 };
 use haltline_pki::KnownHub;
 use haltline_wire::v1;
@@ -37,7 +38,10 @@ use super::{
     stream::{self, Stream},
     trust::Trust,
 };
-use crate::persist::{MarkRecord, Remembered, StoredSnapshot};
+use crate::{
+    enforce::{FeedError, FreshLease, ViewBody},
+    persist::{MarkRecord, Remembered, StoredSnapshot},
+};
 
 pub(crate) use super::stream::Probe;
 
@@ -257,14 +261,17 @@ impl Protocol {
                     "versions of the trust bundle were missed; the keys stay, enrol this enforcer anew before they go");
             }
         }
-        // Nothing was changed so far; from here on nothing is refused.
+        if let Err(error) = enforcement.apply_provisional(&events, frame.index) {
+            // It only happens far behind the log: a snapshot is verified as a whole.
+            tracing::info!(%error, "catching up by a snapshot");
+            return Ok(vec![Effect::FetchSnapshot]);
+        }
         for position in &positions {
             self.history.push(*position)?;
         }
         self.trust = trust;
         self.held.position = self.history.newest();
         self.held.index = frame.index;
-        enforcement.apply_provisional(&events, frame.index);
         Ok(vec![Effect::Acknowledge { index: frame.index, event_seq: self.held.position.seq }])
     }
 
@@ -322,12 +329,14 @@ impl Protocol {
         self.mark = at;
         self.held.index = self.held.index.max(at.index);
         self.proof = Some(MarkRecord::new(self.cluster(), at.incarnation, fresh.clone()));
-        enforcement.confirm(at.index, at.event_seq);
-        let lease = self
-            .leases
+        let not_taken = |error: FeedError| SyncRefusal::NotTaken { why: error.to_string() };
+        enforcement.confirm(at.index, at.event_seq).map_err(not_taken)?;
+        self.leases
             .accept(&fresh.nonce, at.index, self.held.index)
             .map_err(|_| SyncRefusal::UnknownNonce { nonce: fresh.nonce })?;
-        enforcement.publish_lease(lease, attested.cluster_time());
+        let cluster_time = attested.cluster_time();
+        let lease = FreshLease { fresh_from: sent, index: at.index, cluster_time };
+        enforcement.publish_lease(lease).map_err(not_taken)?;
         if let Some(stream) = &mut self.stream {
             stream.answered(now);
         }
@@ -348,17 +357,13 @@ impl Protocol {
         self.mark.admits(&at)?;
         let view = self.decode(snapshot, &at)?;
 
-        let continues = at.incarnation == self.held.incarnation && at.event_seq >= self.held.position.seq;
-        if !continues {
-            enforcement.void_lease();
-        }
         self.leases = LeaseBook::default();
-        let keys_changed = self.trust.replaced_by_snapshot(view.bundle_version);
+        let keys_changed = self.trust.replaced_by_snapshot(view.bundle_version());
         self.mark = at;
         self.must_start_over = false;
         self.held = Held { incarnation: at.incarnation, index: at.index, position: at.chain() };
         self.history = ChainHistory::starting_at(at.chain());
-        enforcement.install(view, at.index, snapshot.statement.cluster_time);
+        enforcement.install(view, at.index);
         Ok(keys_changed.then_some(Effect::KeysChanged).into_iter().collect())
     }
 
@@ -376,7 +381,7 @@ impl Protocol {
         let view = self.decode(snapshot, &at)?;
         self.held = Held { incarnation: at.incarnation, index: at.index, position: at.chain() };
         self.history = ChainHistory::starting_at(at.chain());
-        enforcement.install(view, at.index, snapshot.statement.cluster_time);
+        enforcement.install(view, at.index);
         Ok(())
     }
 
@@ -388,16 +393,17 @@ impl Protocol {
         Ok(snapshot.verify(&self.trust)?)
     }
 
-    fn decode(&self, snapshot: &StoredSnapshot, at: &HighWaterMark) -> Result<View, SyncRefusal> {
+    fn decode(&self, snapshot: &StoredSnapshot, at: &HighWaterMark) -> Result<ViewBody, SyncRefusal> {
         let content = |why: String| SyncRefusal::SnapshotContent { why };
-        let view = View::decode(&snapshot.body).map_err(|error| content(error.to_string()))?;
-        if view.position != at.chain() {
+        let view = ViewBody::decode(&snapshot.body).map_err(|error| content(error.to_string()))?;
+        if view.position() != at.chain() {
             return Err(content(format!(
                 "it stands after event {}, signed was {}",
-                view.position.seq, at.event_seq
+                view.position().seq,
+                at.event_seq
             )));
         }
-        if view.cluster != Some((self.cluster(), at.incarnation)) {
+        if view.cluster() != Some((self.cluster(), at.incarnation)) {
             return Err(content("it names another cluster or incarnation".into()));
         }
         Ok(view)

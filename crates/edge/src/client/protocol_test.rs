@@ -3,7 +3,10 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-use haltline_core::{ids::Nonce, limits::PROBES_OUTSTANDING_MAX};
+use haltline_core::{
+    ids::Nonce,
+    limits::{EVENTS_UNVERIFIED_MAX, PROBES_OUTSTANDING_MAX},
+};
 use haltline_pki::StatementSigner;
 use sha2::Digest as _;
 
@@ -115,8 +118,8 @@ fn frames_act_at_once_and_a_fresh_confirms_then_leases() {
     assert_eq!(edge.witness.take(), [Act::Provisional(1, LogIndex(1))]);
     edge.renew(&hub).unwrap();
     let sent = BootNanos(edge.now);
-    let lease = haltline_core::lease::Lease { fresh_from: sent, index: LogIndex(1) };
-    let leased = Act::Leased(lease, haltline_core::time::ClusterTime(1_000));
+    let cluster_time = haltline_core::time::ClusterTime(1_000);
+    let leased = Act::Leased(FreshLease { fresh_from: sent, index: LogIndex(1), cluster_time });
     assert_eq!(edge.witness.take(), [Act::Confirmed(LogIndex(1), EventSeq(1)), leased]);
     assert!(edge.permits());
 
@@ -198,6 +201,7 @@ fn permissions_in_a_frame_wait_for_a_statement_and_the_mark_too() {
     edge.frame(hub.frame_after(EventSeq(2))).unwrap();
     assert_eq!(edge.witness.take(), [Act::Provisional(1, LogIndex(3))], "provisional alone");
     assert_eq!(edge.protocol.mark(), mark);
+    assert_eq!(edge.witness.positions().unverified, 1, "the engine holds it back");
 
     edge.renew(&hub).unwrap();
     assert_eq!(edge.witness.take()[0], Act::Confirmed(LogIndex(3), EventSeq(3)));
@@ -463,8 +467,8 @@ fn the_view_never_goes_back_under_a_lease() {
     edge.protocol.closed(None);
     edge.protocol.start_over();
     edge.protocol.install(&lagging.snapshot(), &edge.witness).unwrap();
-    assert_eq!(edge.witness.take(), [Act::LeaseVoided, Act::Installed(LogIndex(1))]);
-    assert!(!edge.permits());
+    assert_eq!(edge.witness.take(), [Act::Installed(LogIndex(1))]);
+    assert!(!edge.permits(), "the lease ended");
     edge.join(&lagging).unwrap();
     assert_eq!(
         code(edge.fresh(lagging.fresh(&early))),
@@ -474,18 +478,36 @@ fn the_view_never_goes_back_under_a_lease() {
 }
 
 #[test]
-fn a_snapshot_further_on_keeps_the_lease() {
+fn a_snapshot_further_on_ends_the_lease_until_the_next_answer() {
     let mut hub = FakeHub::founded(1);
     let mut edge = Edge::synced(&hub);
     edge.renew(&hub).unwrap();
     hub.commit(&[kill_set(1)]);
     edge.witness.take();
-    assert_eq!(
-        edge.needs_snapshot(v1::snapshot_needed::Reason::TooFarBehind, 2).unwrap(),
-        [Effect::FetchSnapshot]
-    );
+    let too_far = v1::snapshot_needed::Reason::TooFarBehind;
+    assert_eq!(edge.needs_snapshot(too_far, 2).unwrap(), [Effect::FetchSnapshot]);
+    edge.protocol.closed(None);
     edge.protocol.install(&hub.snapshot(), &edge.witness).unwrap();
     assert_eq!(edge.witness.take(), [Act::Installed(LogIndex(2))]);
+    assert!(!edge.permits());
+    edge.join(&hub).unwrap();
+    edge.renew(&hub).unwrap();
+    assert!(edge.permits());
+}
+
+#[test]
+fn more_than_can_wait_for_a_statement_is_caught_up_by_a_snapshot() {
+    let mut hub = FakeHub::founded(1);
+    let mut edge = Edge::synced(&hub);
+    let many: Vec<_> = (0..=EVENTS_UNVERIFIED_MAX as u64).map(kill_lifted).collect();
+    hub.commit(&many);
+    let held = edge.protocol.held();
+    assert_eq!(edge.frame(hub.frame_after(EventSeq(1))).unwrap(), [Effect::FetchSnapshot]);
+    assert_eq!(edge.protocol.held(), held, "nothing of it was taken");
+    edge.protocol.closed(None);
+    edge.protocol.install(&hub.snapshot(), &edge.witness).unwrap();
+    edge.join(&hub).unwrap();
+    edge.renew(&hub).unwrap();
     assert!(edge.permits());
 }
 

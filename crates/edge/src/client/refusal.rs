@@ -146,6 +146,12 @@ pub enum SyncRefusal {
         /// The hub's.
         hub: LogIndex,
     },
+    /// The decision engine stands elsewhere than the link thinks: a fault of this program, after which it begins anew.
+    #[error("the view doesn't take it: {why}")]
+    NotTaken {
+        /// What the engine said.
+        why: String,
+    },
     /// Probes stay unanswered.
     #[error("no probe was answered for {waited_ms} ms")]
     Silent {
@@ -177,6 +183,7 @@ impl SyncRefusal {
             Self::BundleEndorsements { .. } => "BUNDLE_ENDORSEMENTS",
             Self::BundleChanges => "BUNDLE_CHANGES_FULL",
             Self::HubBehind { .. } => "HUB_BEHIND",
+            Self::NotTaken { .. } => "NOT_TAKEN",
             Self::Silent { .. } => "SILENT",
         }
     }

@@ -3,7 +3,7 @@
 use haltline_core::{
     ids::{EventSeq, LogIndex, NodeId, Nonce},
     lease::{BootNanos, LeaseBook, Nanos},
-    limits::{EDGE_PROBE_INTERVAL_MAX, EDGE_PROBE_INTERVAL_MIN, HUB_SILENCE_MIN, SYNC_WELCOME_TIMEOUT},
+    limits::{EDGE_PROBE_INTERVAL_MAX, EDGE_PROBE_INTERVAL_MIN, HUB_SILENCE_MIN},
     time::Millis,
 };
 use haltline_wire::v1;
@@ -96,15 +96,10 @@ impl Stream {
         self.answered = Some(now);
     }
 
-    /// Whether the hub has been silent for longer than `patience`, or than a welcome may take.
+    /// Whether the hub has been silent for longer than `patience`: since its last answer, or since the stream was opened.
     pub(crate) fn check_silence(&self, now: BootNanos, patience: Millis) -> Result<(), SyncRefusal> {
-        let patience = patience.max(HUB_SILENCE_MIN);
-        let (since, patience) = match self.answered {
-            Some(answered) if self.welcomed => (answered, patience),
-            _ => (self.opened, patience.max(SYNC_WELCOME_TIMEOUT)),
-        };
-        let waited = now.since(since);
-        if waited > Nanos::from(patience) {
+        let waited = now.since(self.answered.unwrap_or(self.opened));
+        if waited > Nanos::from(patience.max(HUB_SILENCE_MIN)) {
             return Err(SyncRefusal::Silent { waited_ms: waited.to_millis_up().0 });
         }
         Ok(())

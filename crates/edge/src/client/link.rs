@@ -1,0 +1,650 @@
+//! The task that keeps an enforcer connected: turns to one hub after another, follows the one that serves, and does what
+//! the protocol says.
+//!
+//! It runs on the runtime that the enforcer was connected on, as one task; fetching for the cache, renewal of the
+//! certificate and everything that writes to disk or takes long run beside it. Decisions never wait for it, nor it for
+//! them.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use haltline_core::{
+    event::ChainPosition,
+    ids::{EventSeq, LogIndex, Nonce},
+    lease::{BootNanos, Nanos},
+    limits::{
+        HUB_SILENCE_MIN, SNAPSHOT_CACHE_EVENTS, SNAPSHOT_CACHE_INTERVAL, SYNC_CLOSE_TIMEOUT,
+        SYNC_MESSAGE_BYTES_MAX, SYNC_OUTGOING_MAX,
+    },
+    time::Millis,
+};
+use haltline_pki::{CertificateAlone, ClientTls, Dialer, EdgeIdentity, KnownHub, PkiError, TlsFailure};
+use haltline_wire::{
+    refusal::Refusal,
+    v1::{self, edge_message::Message, edge_service_client::EdgeServiceClient},
+};
+use tokio::{sync::mpsc, sync::watch, task::JoinHandle};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::{Status, Streaming, transport::Channel};
+
+use super::{
+    backoff::Backoff,
+    enforcement::Enforcement,
+    fetch::{self, FetchError},
+    hubs::HubList,
+    keeper::Wanted,
+    messages::FromHub,
+    metrics::LinkMetrics,
+    protocol::{Effect, Probe, Protocol},
+    refusal::SyncRefusal,
+    renewal::{self, Renewal},
+    status::{Board, LastError},
+};
+use crate::{
+    config::EdgeConfig,
+    enforce::{BootClock, Clock as _},
+    persist::StoredSnapshot,
+};
+
+/// What an enforcer tells of its version.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// How often one connection is tried again with a fresh snapshot before the next hub has its turn.
+const SNAPSHOTS_PER_CONNECTION: usize = 3;
+
+/// Why a hub doesn't serve any more.
+#[derive(Debug, thiserror::Error)]
+enum LinkEnd {
+    /// Told to stop.
+    #[error("stopped")]
+    Stopped,
+    #[error(transparent)]
+    Connect(#[from] TlsFailure),
+    #[error(transparent)]
+    Fetch(FetchError),
+    #[error("{}", .0.message())]
+    Stream(#[from] Status),
+    #[error(transparent)]
+    Refused(#[from] SyncRefusal),
+    /// The hub ended the stream in order, as when it stops.
+    #[error("the hub ended the stream")]
+    Ended,
+    /// The hub can't go on from here.
+    #[error("the hub needs this enforcer to fetch snapshots again and again")]
+    SnapshotNeeded,
+}
+
+impl From<FetchError> for LinkEnd {
+    fn from(error: FetchError) -> Self {
+        match error {
+            FetchError::Refused(refusal) => Self::Refused(refusal),
+            other => Self::Fetch(other),
+        }
+    }
+}
+
+impl LinkEnd {
+    fn code(&self) -> String {
+        match self {
+            Self::Stopped => "STOPPED".into(),
+            Self::Connect(failure) => failure.code().into(),
+            Self::Fetch(FetchError::Status(status)) | Self::Stream(status) => {
+                Refusal::from_status(status).reason
+            }
+            Self::Fetch(_) => "SNAPSHOT_TIMEOUT".into(),
+            Self::Refused(refusal) => refusal.code().into(),
+            Self::Ended => "ENDED".into(),
+            Self::SnapshotNeeded => "SNAPSHOT_NEEDED".into(),
+        }
+    }
+
+    const fn refusal(&self) -> Option<&SyncRefusal> {
+        match self {
+            Self::Refused(refusal) => Some(refusal),
+            _ => None,
+        }
+    }
+}
+
+/// Everything that a link works with.
+pub(crate) struct Parts<E> {
+    pub(crate) config: EdgeConfig,
+    pub(crate) identity: EdgeIdentity,
+    pub(crate) protocol: Protocol,
+    pub(crate) enforcement: Arc<E>,
+    pub(crate) wanted: watch::Sender<Wanted>,
+    pub(crate) board: Arc<Board>,
+    pub(crate) metrics: LinkMetrics,
+    pub(crate) stop: CancellationToken,
+}
+
+/// See the module.
+pub(crate) struct Link<E> {
+    config: EdgeConfig,
+    identity: EdgeIdentity,
+    dialer: Dialer,
+    /// Away only while a snapshot is being installed.
+    protocol: Option<Box<Protocol>>,
+    enforcement: Arc<E>,
+    hubs: HubList,
+    backoff: Backoff,
+    failed_rounds: u32,
+    wanted: watch::Sender<Wanted>,
+    board: Arc<Board>,
+    metrics: LinkMetrics,
+    stop: CancellationToken,
+    cached: Cached,
+    renewal: Option<Renewal>,
+}
+
+/// The snapshot for the cache: where the last one stands, and the one that is being fetched.
+struct Cached {
+    seq: EventSeq,
+    fetched: Option<Instant>,
+    fetching: Option<JoinHandle<Result<StoredSnapshot, FetchError>>>,
+}
+
+/// A stream that is open.
+struct Following {
+    outgoing: mpsc::Sender<v1::EdgeMessage>,
+    incoming: Streaming<v1::HubMessage>,
+    /// Not sent yet; a later one takes its place.
+    acknowledge: Option<(LogIndex, EventSeq)>,
+    renewed: bool,
+}
+
+/// What a stream was woken by.
+enum Happened {
+    Stop,
+    Message(Result<Option<v1::HubMessage>, Status>),
+    /// An acknowledgement can be sent.
+    Room,
+    Tick,
+}
+
+impl<E: Enforcement + Send + Sync + 'static> Link<E> {
+    /// # Errors
+    /// An identity that can't be shown in a handshake.
+    pub(crate) fn new(parts: Parts<E>) -> Result<Self, PkiError> {
+        let Parts { config, identity, protocol, enforcement, wanted, board, metrics, stop } = parts;
+        let tls = client_tls(&identity)?;
+        let patience = Millis(u64::try_from(config.connect_timeout.as_millis()).unwrap_or(u64::MAX));
+        let told = identity.hubs().to_vec();
+        let link = Self {
+            dialer: Dialer::new(tls).with_timeout(patience),
+            hubs: HubList::new(config.region.clone(), config.routes.clone(), &config.relays, told),
+            backoff: Backoff::new(config.backoff_min, config.backoff_max),
+            failed_rounds: 0,
+            cached: Cached { seq: protocol.held().position.seq, fetched: None, fetching: None },
+            protocol: Some(Box::new(protocol)),
+            renewal: None,
+            config,
+            identity,
+            enforcement,
+            wanted,
+            board,
+            metrics,
+            stop,
+        };
+        link.tell(|_| {});
+        Ok(link)
+    }
+
+    fn protocol(&mut self) -> &mut Protocol {
+        self.protocol.as_mut().expect("the protocol is away only while `install` waits for it")
+    }
+
+    fn held(&self) -> (LogIndex, ChainPosition) {
+        self.protocol.as_ref().map_or_else(Default::default, |protocol| {
+            let held = protocol.held();
+            (held.index, held.position)
+        })
+    }
+
+    /// Keeps the enforcer connected until it is stopped.
+    pub(crate) async fn run(mut self) {
+        while !self.stop.is_cancelled() {
+            let served = self.round().await;
+            if served {
+                self.backoff.succeeded();
+                self.failed_rounds = 0;
+            } else {
+                self.failed_rounds = self.failed_rounds.saturating_add(1);
+            }
+            let wait = self.backoff.failed(random_u32());
+            tokio::select! {
+                () = self.stop.cancelled() => {}
+                () = tokio::time::sleep(wait) => {}
+            }
+        }
+    }
+
+    /// Turns to each hub in turn until one has served. Whether one has.
+    async fn round(&mut self) -> bool {
+        let round = self.hubs.round(random_u32);
+        if round.is_empty() {
+            self.note(
+                "NO_HUBS",
+                "no hub is known; enrol this enforcer anew or configure `hubs.relays`",
+                None,
+            );
+        }
+        let mut all_behind = !round.is_empty();
+        for hub in round {
+            let (served, end) = self.turn_to(&hub).await;
+            self.board.write(|told| (told.connected, told.hub) = (false, None));
+            self.metrics.connected.set(0);
+            if self.stop.is_cancelled() {
+                return served;
+            }
+            self.failed(&hub, &end);
+            if served {
+                self.hubs.failed(&hub);
+                return true;
+            }
+            all_behind &= matches!(end, LinkEnd::Refused(SyncRefusal::HubBehind { .. }));
+        }
+        if all_behind {
+            self.protocol().start_over();
+        }
+        false
+    }
+
+    /// Connects to a hub and follows it to the end, with snapshots where it takes them.
+    async fn turn_to(&mut self, hub: &KnownHub) -> (bool, LinkEnd) {
+        let mut served = false;
+        let end = match self.connect(hub).await {
+            Ok(mut client) => self.serve_by(hub, &mut client, &mut served).await,
+            Err(end) => end,
+        };
+        self.protocol().closed(end.refusal());
+        (served, end)
+    }
+
+    async fn connect(&mut self, hub: &KnownHub) -> Result<EdgeServiceClient<Channel>, LinkEnd> {
+        let endpoint = self.hubs.route(hub);
+        let started = Instant::now();
+        let channel = tokio::select! {
+            () = self.stop.cancelled() => return Err(LinkEnd::Stopped),
+            channel = self.dialer.connect(&endpoint) => channel?,
+        };
+        self.hubs.measured(hub, started.elapsed());
+        self.metrics.connection();
+        self.board.write(|told| told.hub = Some(hub.clone()));
+        Ok(EdgeServiceClient::new(channel).max_decoding_message_size(SYNC_MESSAGE_BYTES_MAX))
+    }
+
+    async fn serve_by(
+        &mut self,
+        hub: &KnownHub,
+        client: &mut EdgeServiceClient<Channel>,
+        served: &mut bool,
+    ) -> LinkEnd {
+        for _ in 0..=SNAPSHOTS_PER_CONNECTION {
+            if self.protocol().must_start_over()
+                && let Err(end) = self.fetch_and_install(client).await
+            {
+                return end;
+            }
+            let end = match self.open(hub, client).await {
+                Ok(mut following) => {
+                    let end = self.follow(&mut following, client).await;
+                    *served |= following.renewed;
+                    end
+                }
+                Err(end) => end,
+            };
+            if !matches!(end, LinkEnd::SnapshotNeeded) {
+                return end;
+            }
+            self.protocol().closed(None);
+            if let Err(end) = self.fetch_and_install(client).await {
+                return end;
+            }
+        }
+        LinkEnd::SnapshotNeeded
+    }
+
+    /// Opens the stream: Hello, and the first probe right behind it.
+    async fn open(
+        &mut self,
+        hub: &KnownHub,
+        client: &mut EdgeServiceClient<Channel>,
+    ) -> Result<Following, LinkEnd> {
+        let (outgoing, queue) = mpsc::channel(SYNC_OUTGOING_MAX);
+        let region = self.config.region.to_string();
+        let hello = self.protocol().opened(hub.endpoint.node(), BootClock.now(), VERSION, &region);
+        send(&outgoing, Message::Hello(hello));
+        self.probe(&outgoing);
+        let patience = Duration::from_millis(self.patience().0);
+        let call = tokio::time::timeout(patience, client.sync(ReceiverStream::new(queue)));
+        let incoming = tokio::select! {
+            () = self.stop.cancelled() => return Err(LinkEnd::Stopped),
+            response = call => match response {
+                Ok(response) => response?.into_inner(),
+                Err(_) => {
+                    let waited_ms = u64::try_from(patience.as_millis()).unwrap_or(u64::MAX);
+                    return Err(SyncRefusal::Silent { waited_ms }.into());
+                }
+            },
+        };
+        Ok(Following { outgoing, incoming, acknowledge: None, renewed: false })
+    }
+
+    /// Follows an open stream to its end.
+    async fn follow(&mut self, following: &mut Following, client: &EdgeServiceClient<Channel>) -> LinkEnd {
+        loop {
+            let wake = self.until_probe();
+            let happened = tokio::select! {
+                () = self.stop.cancelled() => Happened::Stop,
+                message = following.incoming.message() => Happened::Message(message),
+                // Nobody else sends, so the room stays until something is put there.
+                room = following.outgoing.reserve(), if following.acknowledge.is_some() => {
+                    if room.is_ok() { Happened::Room } else { Happened::Message(Ok(None)) }
+                }
+                () = tokio::time::sleep(wake) => Happened::Tick,
+            };
+            let result = match happened {
+                Happened::Stop => {
+                    take_leave(following).await;
+                    Err(LinkEnd::Stopped)
+                }
+                Happened::Message(Ok(Some(message))) => self.take(following, message),
+                Happened::Message(Ok(None)) => Err(LinkEnd::Ended),
+                Happened::Message(Err(status)) => Err(status.into()),
+                Happened::Room => {
+                    self.acknowledge(following);
+                    Ok(())
+                }
+                Happened::Tick => self.tick(following, client).await,
+            };
+            if let Err(end) = result {
+                return end;
+            }
+        }
+    }
+
+    fn acknowledge(&mut self, following: &mut Following) {
+        let due = following.acknowledge.take();
+        if let Some(applied) = due.and_then(|(index, seq)| self.protocol().applied(index, seq)) {
+            send(&following.outgoing, Message::Applied(applied));
+        }
+    }
+
+    /// What comes due by time: a probe, a look at the hub's silence, the certificate and the cache.
+    async fn tick(
+        &mut self,
+        following: &Following,
+        client: &EdgeServiceClient<Channel>,
+    ) -> Result<(), LinkEnd> {
+        let patience = self.patience();
+        self.protocol().check_silence(BootClock.now(), patience)?;
+        self.probe(&following.outgoing);
+        self.look_at_certificate(client).await;
+        if following.renewed {
+            self.look_at_cache(client).await;
+        }
+        Ok(())
+    }
+
+    /// Sends the probe that is due. While the hub reads nothing none is made: its nonce would only be forgotten.
+    fn probe(&mut self, outgoing: &mpsc::Sender<v1::EdgeMessage>) {
+        if outgoing.capacity() == 0 {
+            return;
+        }
+        let staleness = self.enforcement.smallest_staleness();
+        let random = || Probe { nonce: random_nonce(), jitter: random_u32() };
+        if let Some(probe) = self.protocol().probe(BootClock.now(), random, staleness) {
+            send(outgoing, Message::Probe(probe));
+        }
+    }
+
+    fn until_probe(&self) -> Duration {
+        let due = self.protocol.as_ref().and_then(|protocol| protocol.next_probe());
+        Duration::from_nanos(due.unwrap_or_default().since(BootClock.now()).0)
+    }
+
+    /// How long a hub may leave probes unanswered. Grows with rounds in which none served: while there is no quorum, turning
+    /// from hub to hub only costs handshakes.
+    fn patience(&self) -> Millis {
+        let half = Millis(self.enforcement.smallest_staleness().0 / 2).max(HUB_SILENCE_MIN);
+        Millis(half.0.saturating_mul(1 << self.failed_rounds.min(4)))
+    }
+
+    /// Takes one message in and does what follows from it.
+    fn take(&mut self, following: &mut Following, message: v1::HubMessage) -> Result<(), LinkEnd> {
+        let message = FromHub::read(message)?;
+        if let FromHub::Frame(_) = &message {
+            self.metrics.frame();
+        }
+        let is_welcome = matches!(message, FromHub::Welcome(_));
+        let enforcement = Arc::clone(&self.enforcement);
+        let effects = self.protocol().received(message, BootClock.now(), &*enforcement)?;
+        if is_welcome {
+            self.metrics.connected.set(1);
+            self.tell(|told| told.connected = true);
+        }
+        for effect in effects {
+            match effect {
+                Effect::Acknowledge { index, event_seq } => following.acknowledge = Some((index, event_seq)),
+                Effect::Renewed { round_trip } => {
+                    following.renewed = true;
+                    self.renewed(round_trip);
+                }
+                Effect::KeysChanged => self.keys_changed(),
+                Effect::Hubs(hubs) => self.hubs_told(hubs),
+                Effect::FetchSnapshot => return Err(LinkEnd::SnapshotNeeded),
+            }
+        }
+        Ok(())
+    }
+
+    fn renewed(&mut self, round_trip: Nanos) {
+        self.metrics.renewed(round_trip);
+        let sent = BootNanos(BootClock.now().0.saturating_sub(round_trip.0));
+        self.tell(|told| {
+            told.fresh_from = told.fresh_from.max(Some(sent));
+            told.round_trip = Some(round_trip);
+        });
+        let proof = self.protocol().proof().cloned().map(Arc::new);
+        self.wanted.send_modify(|wanted| wanted.mark = proof);
+    }
+
+    fn keys_changed(&mut self) {
+        let trust = Arc::new(self.protocol().trust().clone());
+        tracing::info!(version = %trust.version(), "the trusted keys of the cluster changed");
+        self.wanted.send_modify(|wanted| wanted.trust = Some(trust));
+    }
+
+    fn hubs_told(&mut self, hubs: Vec<KnownHub>) {
+        if !self.hubs.replace(hubs.clone()) {
+            return;
+        }
+        match self.identity.clone().with_hubs(hubs) {
+            Ok(identity) => {
+                self.identity = identity.clone();
+                renewal::save(identity, self.config.identity_dir.clone());
+            }
+            Err(error) => tracing::warn!(%error, "the cluster's list of hubs can't be kept"),
+        }
+    }
+
+    async fn fetch_and_install(&mut self, client: &mut EdgeServiceClient<Channel>) -> Result<(), LinkEnd> {
+        let cluster = self.protocol().trust().cluster();
+        let snapshot = tokio::select! {
+            () = self.stop.cancelled() => return Err(LinkEnd::Stopped),
+            snapshot = fetch::snapshot(client, cluster) => Arc::new(snapshot?),
+        };
+        let effects = self.install(&snapshot).await?;
+        self.metrics.snapshot();
+        if effects.contains(&Effect::KeysChanged) {
+            self.keys_changed();
+        }
+        tracing::info!(index = %snapshot.statement.index, "installed a snapshot");
+        self.cached.seq = snapshot.statement.event_seq;
+        self.cached.fetched = Some(Instant::now());
+        self.wanted.send_modify(|wanted| wanted.snapshot = Some(snapshot));
+        let voided = self.held().1;
+        tracing::debug!(seq = %voided.seq, "following from the snapshot");
+        self.tell(|_| {});
+        Ok(())
+    }
+
+    /// Decoding and indexing a large view takes up to a second, so it happens where blocking is allowed.
+    async fn install(&mut self, snapshot: &Arc<StoredSnapshot>) -> Result<Vec<Effect>, LinkEnd> {
+        let Some(mut protocol) = self.protocol.take() else { return Err(LinkEnd::Stopped) };
+        let (snapshot, enforcement) = (Arc::clone(snapshot), Arc::clone(&self.enforcement));
+        let installed = tokio::task::spawn_blocking(move || {
+            let result = protocol.install(&snapshot, &*enforcement);
+            (protocol, result)
+        });
+        match installed.await {
+            Ok((protocol, result)) => {
+                self.protocol = Some(protocol);
+                Ok(result?)
+            }
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                // The runtime is going away, and this task with it.
+                Err(_) => std::future::pending().await,
+            },
+        }
+    }
+
+    /// Fetches a snapshot for the next start, if much has happened since the last one.
+    async fn look_at_cache(&mut self, client: &EdgeServiceClient<Channel>) {
+        if let Some(fetching) = self.cached.fetching.take_if(|fetching| fetching.is_finished()) {
+            match fetching.await {
+                Ok(Ok(snapshot)) => {
+                    self.cached.seq = snapshot.statement.event_seq;
+                    self.wanted.send_modify(|wanted| wanted.snapshot = Some(Arc::new(snapshot)));
+                }
+                Ok(Err(error)) => tracing::info!(%error, "no snapshot for the next start"),
+                Err(error) => tracing::error!(%error, "fetching a snapshot was cut short"),
+            }
+        }
+        let is_old = self.held().1.seq.0.saturating_sub(self.cached.seq.0) >= SNAPSHOT_CACHE_EVENTS;
+        let interval = Duration::from_millis(SNAPSHOT_CACHE_INTERVAL.0);
+        let is_recent = self.cached.fetched.is_some_and(|fetched| fetched.elapsed() < interval);
+        if is_old && !is_recent && self.cached.fetching.is_none() {
+            self.cached.fetched = Some(Instant::now());
+            let (mut client, trust) = (client.clone(), self.protocol().trust().clone());
+            self.cached.fetching = Some(tokio::spawn(async move {
+                let snapshot = fetch::snapshot(&mut client, trust.cluster()).await?;
+                // Judged again when it is loaded; here so that a bad one doesn't take a good one's place.
+                snapshot.verify(&trust).map_err(SyncRefusal::from)?;
+                Ok(snapshot)
+            }));
+        }
+    }
+
+    /// Renews the certificate when two thirds of its life have passed.
+    async fn look_at_certificate(&mut self, client: &EdgeServiceClient<Channel>) {
+        match &mut self.renewal {
+            None => self.renewal = Renewal::if_due(&self.identity, &self.config.identity_dir, client),
+            Some(renewal) => {
+                let Some(result) = renewal.finished().await else { return };
+                match result {
+                    Ok(Some(identity)) => self.rotate(identity),
+                    Ok(None) => {}
+                    Err(error) => {
+                        self.note(error.code(), &error.to_string(), None);
+                        tracing::error!(%error, "the certificate could not be renewed");
+                    }
+                }
+            }
+        }
+        self.renewal.take_if(|renewal| renewal.is_over());
+    }
+
+    fn rotate(&mut self, identity: EdgeIdentity) {
+        match client_tls(&identity) {
+            Ok(tls) => {
+                self.dialer.rotate(tls);
+                tracing::info!(not_after = %identity.tls().leaf().validity.not_after, "certificate renewed");
+                self.identity = identity;
+                self.tell(|_| {});
+            }
+            Err(error) => tracing::error!(%error, "the renewed certificate can't be used"),
+        }
+    }
+
+    fn failed(&self, hub: &KnownHub, end: &LinkEnd) {
+        let code = end.code();
+        let is_suspicious = end.refusal().is_some_and(SyncRefusal::is_suspicious);
+        match end.refusal() {
+            Some(refusal) => self.metrics.refused(refusal.code()),
+            None => self.metrics.failed(&code),
+        }
+        let is_new = self.board.read().last_error.is_none_or(|last| last.code != code);
+        let address = &hub.endpoint;
+        if is_suspicious {
+            tracing::warn!(hub = %address, code, "refused what a hub said: {end}");
+        } else if is_new {
+            tracing::info!(hub = %address, code, "turning away from a hub: {end}");
+        } else {
+            tracing::debug!(hub = %address, code, "turning away from a hub: {end}");
+        }
+        self.note(&code, &end.to_string(), Some(hub));
+    }
+
+    fn note(&self, code: &str, message: &str, hub: Option<&KnownHub>) {
+        let (code, message, hub, at) = (code.into(), message.into(), hub.cloned(), BootClock.now());
+        self.board.write(|told| told.last_error = Some(LastError { code, message, hub, at }));
+    }
+
+    /// Writes where things stand on the board.
+    fn tell(&self, change: impl FnOnce(&mut super::status::Told)) {
+        let Some(protocol) = &self.protocol else { return };
+        let (held, mark) = (protocol.held(), protocol.mark());
+        self.metrics.index.set(held.index.0);
+        self.board.write(|told| {
+            told.incarnation = held.incarnation;
+            told.index = held.index;
+            told.event_seq = held.position.seq;
+            told.proven = mark.index;
+            told.bundle_version = protocol.trust().version();
+            told.certificate_ends = self.identity.tls().leaf().validity.not_after;
+            change(told);
+        });
+    }
+}
+
+/// Ends the stream in order, so that the hub hears it now and not from a timeout.
+async fn take_leave(following: &mut Following) {
+    let (closed, _) = mpsc::channel(1);
+    following.outgoing = closed;
+    let drain = async { while let Ok(Some(_)) = following.incoming.message().await {} };
+    // Whoever doesn't answer is left without a word.
+    let _ = tokio::time::timeout(Duration::from_millis(SYNC_CLOSE_TIMEOUT.0), drain).await;
+}
+
+fn client_tls(identity: &EdgeIdentity) -> Result<ClientTls, PkiError> {
+    ClientTls::new(identity.tls(), identity.bundle(), Arc::new(CertificateAlone))
+}
+
+/// Room was looked for before; a stream that is over loses it, as it would on its way.
+fn send(outgoing: &mpsc::Sender<v1::EdgeMessage>, message: Message) {
+    let _ = outgoing.try_send(v1::EdgeMessage { message: Some(message) });
+}
+
+fn random_u32() -> u32 {
+    let mut bytes = [0; 4];
+    // Only for spreading load: without randomness everybody comes at the end of the wait.
+    if getrandom::fill(&mut bytes).is_err() {
+        bytes = [255; 4];
+    }
+    u32::from_ne_bytes(bytes)
+}
+
+/// 256 random bits. A system without randomness can't serve TLS either, so this fails where that has failed before; a nonce
+/// that repeats is refused when it is noted.
+fn random_nonce() -> Nonce {
+    let mut nonce = [0; 32];
+    if let Err(error) = getrandom::fill(&mut nonce) {
+        tracing::error!(%error, "no randomness for probes; nothing is permitted once the lease ends");
+    }
+    Nonce(nonce)
+}
