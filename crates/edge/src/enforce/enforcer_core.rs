@@ -291,6 +291,12 @@ impl<C: Clock> EnforcerCore<C> {
             let scope = rule.selector.fleet.as_ref().map(|fleet| fleet.as_str().into());
             return Err(SessionRefused::Draining { kill: rule.kill, scope });
         }
+        // Looked at after it can be found: a kill that comes meanwhile meets it here or there.
+        checked(self.register(facts)?)
+    }
+
+    /// Makes a session that changes of the view find.
+    pub(super) fn register(&self, facts: Facts) -> Result<Arc<SessionState<C>>, SessionRefused> {
         let key = self.shared.sessions.reserve().or_else(|| {
             self.tokens.forget_unused();
             self.shared.sessions.reserve()
@@ -298,8 +304,7 @@ impl<C: Clock> EnforcerCore<C> {
         let key = key.ok_or(SessionRefused::TooManySessions)?;
         let state = Arc::new(SessionState::new(Arc::clone(&self.shared), facts, key));
         self.shared.sessions.insert(key, &state);
-        // Looked at after it can be found: a kill that comes meanwhile meets it here or there.
-        checked(state)
+        Ok(state)
     }
 
     /// Wakes those who wait for a session's halt, until it is cancelled. To be spawned once beside the feed.

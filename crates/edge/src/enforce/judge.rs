@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use haltline_core::{
     event::FleetPolicy,
+    ids::LogIndex,
     limits::ACTION_NAME_BYTES_MAX,
     path::FleetPath,
     policy::IntentList,
@@ -30,6 +31,8 @@ pub(super) struct Judge {
     policies: Vec<(FleetPath, Arc<FleetPolicy>)>,
     /// Rules that reach this session by name and look at the action.
     rules: Vec<Arc<Rule>>,
+    /// The entry that issued the credential.
+    issued: LogIndex,
     /// Where the rules stand that look at the action alone.
     all_rules: Rules,
     /// The agent's labels under which the rules were found.
@@ -40,7 +43,14 @@ impl Judge {
     pub(super) fn new(view: &EnforceView, facts: &Facts) -> Self {
         let (rules, labels) = view.conditional_rules(facts);
         let policies = view.policies.on_path(facts);
-        Self { generation: view.changes.generation, policies, rules, all_rules: view.rules.clone(), labels }
+        Self {
+            generation: view.changes.generation,
+            policies,
+            rules,
+            issued: facts.claims.index,
+            all_rules: view.rules.clone(),
+            labels,
+        }
     }
 
     /// The generation of its view.
@@ -70,7 +80,8 @@ impl Judge {
     }
 
     fn rules(&self) -> impl Iterator<Item = &Arc<Rule>> {
-        let of_actions = self.all_rules.under(Tag::SOME_ACTIONS).filter(|rule| rule.stops_what_runs());
+        let counts = |rule: &&Arc<Rule>| rule.stops_what_runs() && rule.counts_for(self.issued);
+        let of_actions = self.all_rules.under(Tag::SOME_ACTIONS).filter(counts);
         self.rules.iter().chain(of_actions)
     }
 

@@ -37,6 +37,8 @@ mod session;
 mod sessions;
 mod standing;
 mod tag;
+#[cfg(test)]
+mod test;
 mod tokens;
 mod verdict;
 mod view;
