@@ -2,10 +2,12 @@
 //!
 //! Values are parsed into the core's types here, so that a wrong one is refused before anything is sent.
 
+pub(crate) mod enforcement;
 pub(crate) mod enforcers;
 pub(crate) mod kill;
 pub(crate) mod people;
 pub(crate) mod registry;
+pub(crate) mod sidecar;
 pub(crate) mod values;
 
 use std::{path::PathBuf, time::Duration};
@@ -18,6 +20,7 @@ use haltline_core::{
 use haltline_pki::Endpoint;
 
 use crate::exit;
+use enforcement::EnforcementCommand;
 use enforcers::{EdgeCommand, ReceiptCommand};
 use kill::{KillArgs, KillsArgs, RevokeArgs};
 use people::OperatorCommand;
@@ -159,6 +162,9 @@ pub enum Command {
     #[command(subcommand)]
     Receipt(ReceiptCommand),
 
+    /// Follow kills until they are enforced everywhere
+    #[command(subcommand)]
+    Enforcement(EnforcementCommand),
     /// Show what happens, as it happens
     Events(EventsArgs),
     /// Print a completion script for a shell

@@ -175,6 +175,11 @@ impl Client {
         self.preferred.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// For how long to try.
+    pub(crate) const fn patience(&self) -> Duration {
+        self.patience
+    }
+
     /// Asks one node after another until one answers.
     ///
     /// # Errors

@@ -8,6 +8,7 @@ mod describe;
 mod done;
 mod edge;
 mod edge_token;
+mod enforcement;
 mod events;
 mod fleet;
 pub(crate) mod init;
@@ -20,6 +21,7 @@ mod question;
 pub(crate) mod receipt;
 pub(crate) mod resource;
 mod revocations;
+mod sidecar;
 mod staleness;
 pub(crate) mod status;
 
@@ -81,9 +83,10 @@ pub(crate) async fn run(cli: Cli, screen: Screen) -> Result<Exit, Failure> {
         }
         Command::Fleet(command) => fleet::run(&Session::open(&global, screen)?, command).await,
         Command::Agent(command) => agent::run(&Session::open(&global, screen)?, command).await,
-        Command::Edge(command) => edge::run(&Session::open(&global, screen)?, command).await,
+        Command::Edge(command) => edge::run(command, &global, screen).await,
         Command::Edges(args) => edge::list(&Session::open(&global, screen)?, args).await,
         Command::Receipt(command) => receipt::run(command, &global, screen).await,
+        Command::Enforcement(command) => enforcement::run(&Session::open(&global, screen)?, command).await,
         Command::Events(args) => events::run(&Session::open(&global, screen)?, &args).await,
     }
 }
@@ -105,8 +108,12 @@ impl Session {
 
     /// Shows a command's outcome.
     fn show_done(&self, reply: v1::CommandReply) -> Result<Exit, Failure> {
-        let done = Done::read(reply)?;
-        self.screen.print(&done)?;
+        self.show_outcome(&Done::read(reply)?)
+    }
+
+    /// Shows what a reply said.
+    fn show_outcome(&self, done: &Done) -> Result<Exit, Failure> {
+        self.screen.print(done)?;
         Ok(done.exit())
     }
 

@@ -9,7 +9,7 @@ use haltline_core::{
     time::Millis,
 };
 
-use super::{ListArgs, values};
+use super::{ListArgs, enforcement::WaitFor, values};
 use crate::failure::Failure;
 
 /// `haltline kill`.
@@ -54,6 +54,9 @@ pub struct KillArgs {
     /// Lift the kill by itself after so long
     #[arg(long, value_name = "DURATION", value_parser = values::millis)]
     pub expires: Option<Millis>,
+    /// What to wait for
+    #[arg(long, value_enum, default_value_t)]
+    pub wait: WaitFor,
     /// Why; everybody who meets the kill reads it
     #[arg(long, value_name = "TEXT")]
     pub reason: Option<Reason>,

@@ -2,6 +2,8 @@
 
 use haltline_core::{
     command::{Command, KillCommand},
+    ids::KillId,
+    receipt::SignedReceipt,
     selector::Selector,
     time::Millis,
 };
@@ -10,11 +12,14 @@ use serde_json::{Value, json};
 
 use super::{
     Session,
-    done::{adjusted_name, adjusted_words},
-    question, resource,
+    done::{Done, adjusted_name, adjusted_words},
+    enforcement::{self, Telling},
+    question,
+    receipt::Shown,
+    resource,
 };
 use crate::{
-    args::kill::KillArgs,
+    args::{Format, enforcement::WaitFor, kill::KillArgs},
     client::Client,
     exit::Exit,
     failure::Failure,
@@ -45,9 +50,51 @@ pub(super) async fn run(session: &Session, args: KillArgs) -> Result<Exit, Failu
     if !args.yes {
         ask_if_wide(session, &selector).await?;
     }
-    session
-        .carry_out(Command::Kill(KillCommand { selector, mode, reason, expires_after: args.expires }))
-        .await
+    let kill = Command::Kill(KillCommand { selector, mode, reason, expires_after: args.expires });
+    let done = Done::read(session.client.submit(kill).await?)?;
+    match (args.wait, done.kill()) {
+        (WaitFor::Enforced, Some(kill)) => wait(session, done, kill).await,
+        _ => session.show_outcome(&done),
+    }
+}
+
+/// Waits for the receipt. People read at once that the kill is in force, programs get one object.
+async fn wait(session: &Session, done: Done, kill: KillId) -> Result<Exit, Failure> {
+    let for_people = session.screen.format == Format::Table;
+    if for_people {
+        session.screen.print(&done)?;
+    }
+    match enforcement::wait(session, kill, Telling::Aside).await {
+        Ok(Some(receipt)) if for_people => session.show(&Shown(&receipt)),
+        Ok(Some(receipt)) => session.show(&KilledWithReceipt { done: &done, receipt: Some(&receipt) }),
+        without => {
+            if !for_people {
+                session.screen.print(&KilledWithReceipt { done: &done, receipt: None })?;
+            }
+            Err(without.err().unwrap_or_else(|| enforcement::lifted(kill)))
+        }
+    }
+}
+
+/// A kill's outcome and its receipt, for programs.
+struct KilledWithReceipt<'a> {
+    done: &'a Done,
+    receipt: Option<&'a SignedReceipt>,
+}
+
+impl Render for KilledWithReceipt<'_> {
+    fn page(&self, page: &mut Page) {
+        self.done.page(page);
+        if let Some(receipt) = self.receipt {
+            Shown(receipt).page(page);
+        }
+    }
+
+    fn value(&self) -> Value {
+        let mut value = self.done.value();
+        value["receipt"] = self.receipt.map_or(Value::Null, |receipt| Shown(receipt).value());
+        value
+    }
 }
 
 /// What a kill would stop.
