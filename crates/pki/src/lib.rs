@@ -60,6 +60,7 @@
 //!
 //! **Access tokens** ([`token`])
 //! ```text
+//! token::check_request(&scope, &audience)?       before the credential is proposed
 //! token::sign(&signer, &Claims { .. }) -> String
 //! let keys = VerifyingKeys::of_bundle(&bundle)? / new([(NodeId, PublicKey)])?;    // decompressed once, kept
 //! token::parse_and_verify(&text, &keys) -> VerifiedToken { claims, key }          // Err(TokenError), .code()

@@ -33,7 +33,7 @@ use haltline_core::{
 use serde::{Deserialize, Serialize};
 
 pub use self::{
-    claims::Claims,
+    claims::{Claims, check_request},
     error::{TokenError, TokenPart},
     keys::{VerifyingKeys, key_id},
 };
@@ -59,7 +59,8 @@ pub struct VerifiedToken {
 /// Makes a token. `claims.node` must be the node whose signer this is: verifiers compare.
 ///
 /// # Errors
-/// [`TokenError::Claim`] or [`TokenError::TooLarge`] if the claims are out of their bounds; within them it never fails.
+/// [`TokenError::Claim`] or [`TokenError::TooLarge`] if the claims are out of their bounds. What [`check_request`] passes, as
+/// scope and audience of a credential that the machine issued, is within them.
 pub fn sign(signer: &StatementSigner, claims: &Claims) -> Result<String, TokenError> {
     let kid = key_id(&signer.public_key()).to_string();
     let header = WrittenHeader { alg: ALGORITHM, typ: TYPE, kid: &kid };

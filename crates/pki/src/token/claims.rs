@@ -85,14 +85,8 @@ impl Claims {
     /// Refuses what must not be signed, whoever asks.
     fn check(&self) -> Result<(), TokenError> {
         check_lineage(self.lineage.len())?;
-        let bytes: usize = self.scope.iter().map(|pattern| pattern.as_str().len() + 1).sum();
-        check_scope(self.scope.len(), bytes)?;
-        for (claim, text) in [("iss", &self.issuer), ("aud", &self.audience)] {
-            if text.as_str().is_empty() {
-                return Err(TokenError::Claim { claim, expected: "a name" });
-            }
-        }
-        Ok(())
+        check_named("iss", &self.issuer)?;
+        check_request(&self.scope, &self.audience)
     }
 
     pub(super) fn to_json(&self) -> Result<Vec<u8>, TokenError> {
@@ -169,6 +163,21 @@ impl Claims {
         }
         Ok(())
     }
+}
+
+/// Refuses what a caller asks for and no token can hold. A service asks before it proposes the credential: afterwards the
+/// log has an entry for which there is no token.
+///
+/// # Errors
+/// [`TokenError::Claim`] for an audience without a name, and for more tools than a token may list.
+pub fn check_request(scope: &[Pattern], audience: &Text) -> Result<(), TokenError> {
+    let bytes: usize = scope.iter().map(|pattern| pattern.as_str().len() + 1).sum();
+    check_scope(scope.len(), bytes)?;
+    check_named("aud", audience)
+}
+
+fn check_named(claim: &'static str, text: &Text) -> Result<(), TokenError> {
+    if text.as_str().is_empty() { Err(TokenError::Claim { claim, expected: "a name" }) } else { Ok(()) }
 }
 
 fn check_lineage(grants: usize) -> Result<(), TokenError> {

@@ -8,13 +8,14 @@ use haltline_core::{
         PATH_BYTES_MAX, PATTERN_BYTES_MAX, TEXT_BYTES_MAX, TOKEN_BYTES_MAX, TOKEN_HEADER_BYTES_MAX,
         TOKEN_JSON_MEMBERS_MAX, TOKEN_KEYS_MAX, TOKEN_LINEAGE_MAX, TOKEN_SCOPE_BYTES_MAX,
     },
+    text::Text,
     time::ClusterTime,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-use super::{Claims, TokenError, TokenPart, VerifyingKeys, key_id, parse_and_verify, sign};
+use super::{Claims, TokenError, TokenPart, VerifyingKeys, check_request, key_id, parse_and_verify, sign};
 use crate::{StatementSigner, base64url, unix_time::UnixSeconds, verify_statement};
 
 const NODE: NodeId = NodeId(3);
@@ -384,10 +385,14 @@ fn the_largest_credential_fits_and_one_byte_more_does_not() {
     let token = sign(&world.signer, &largest).unwrap();
     assert_eq!(parse_and_verify(&token, &world.keys).unwrap().claims, largest);
 
-    let last = scope.last_mut().unwrap();
+    let mut wider = scope;
+    let last = wider.last_mut().unwrap();
     *last = format!("{last}x").parse().unwrap();
-    let error = sign(&world.signer, &Claims { scope, ..largest.clone() }).unwrap_err();
+    let error = sign(&world.signer, &Claims { scope: wider.clone(), ..largest.clone() }).unwrap_err();
     assert!(matches!(error, TokenError::Claim { claim: "scope", .. }), "{error}");
+    assert_eq!(check_request(&largest.scope, &largest.audience), Ok(()));
+    assert_eq!(check_request(&wider, &largest.audience), Err(error));
+    assert!(matches!(check_request(&[], &Text::default()), Err(TokenError::Claim { claim: "aud", .. })));
     let lineage = vec![GrantId([0; 16]); TOKEN_LINEAGE_MAX + 1];
     let error = sign(&world.signer, &Claims { lineage, ..largest.clone() }).unwrap_err();
     assert!(matches!(error, TokenError::Claim { claim: "haltline.lineage", .. }), "{error}");
