@@ -101,7 +101,7 @@ const CODES: [&str; 56] = [
     "REFUSED_IN_THE_END",
 ];
 
-const HAPPENINGS: [&str; 21] = [
+const HAPPENINGS: [&str; 20] = [
     "answered from memory",
     "approval executed",
     "approval lapsed",
@@ -121,7 +121,6 @@ const HAPPENINGS: [&str; 21] = [
     "revocation by a terminating kill",
     "revocation ended",
     "several commands in a batch",
-    "signed anew",
     "tick",
 ];
 

@@ -63,7 +63,7 @@ impl Bench {
     /// Applies a batch everywhere and compares.
     pub(crate) fn apply(&mut self, batch: Batch) -> Applied {
         let at = index(self.log.len() + 1);
-        let before = (self.model.repeats, self.model.signed_anew);
+        let before = self.model.repeats;
         let remembered = self.state.remembers_staleness();
         let credentials = self.state.credentials().len();
         let applied = self.state.apply(at, &batch);
@@ -84,8 +84,7 @@ impl Bench {
             self.view.apply(event);
         }
         assert_eq!(self.view, self.state.view(), "the view that followed the events");
-        self.coverage.note(&batch, &applied, self.model.repeats - before.0);
-        self.coverage.count("signed anew", self.model.signed_anew - before.1);
+        self.coverage.note(&batch, &applied, self.model.repeats - before);
         let forgot = remembered && !self.state.remembers_staleness();
         self.coverage.count("old staleness forgotten", usize::from(forgot));
         let ended = credentials.saturating_sub(self.state.credentials().len());

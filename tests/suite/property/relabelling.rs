@@ -4,7 +4,7 @@
 use haltline_core::{
     command::{
         AgentDelete, AgentUpdate, Batch, ClusterPolicy, Command, FleetDelete, FleetUpdate, KillCommand,
-        KillMode, Request, Role,
+        KillMode, PersonUpdate, Request, Role,
     },
     ids::LogIndex,
     rejection::{Outcome, Rejection},
@@ -17,7 +17,7 @@ use haltline_core::{
 use super::{
     allowed::Allowed,
     furnish::{approval, furnishing, newcomer},
-    world::{batch, fleet, founding, index, person, role, signed, unsigned},
+    world::{batch, fleet, founding, index, person, public, role, signed, unsigned},
 };
 
 const NOW: u64 = 1_000;
@@ -158,5 +158,37 @@ fn lowering_the_count_does_not_help_what_waits_already() {
     assert!(matches!(&second, Ok(Outcome::Pending(still)) if still.needed == 3), "{second:?}");
     assert!(!log.state.people().contains_key(&person("fay")));
     assert!(log.ask(NOW, approval(106, "cyd", 2, 90_000, first, &fay)).is_ok());
+    assert!(log.state.people().contains_key(&person("fay")));
+}
+
+/// A signature counts as long as its key is the person's. Afterwards they may sign anew, and count once.
+#[test]
+fn whose_key_was_replaced_signs_anew() {
+    let mut log = labelled();
+    let policy = ClusterPolicy { approvals_to_resume: 2, approvals_to_widen: 3 };
+    assert!(log.ask(NOW, signed(100, "ada", 0, 90_000, Command::PolicyUpdate(policy))).is_ok());
+    let wait = |log: &mut Log, request: &Request| match log.ask(NOW, request.clone()) {
+        Ok(Outcome::Pending(pending)) => pending.approval.0,
+        other => panic!("{other:?}"),
+    };
+    let fay = signed(101, "ada", 0, 90_000, newcomer("fay", 5, vec![role(Role::Viewer, "")]));
+    let first = wait(&mut log, &fay);
+    let approve = |number, key| approval(number, "bob", key, 90_000, first, &fay);
+    assert!(matches!(log.ask(NOW, approve(102, 1)), Ok(Outcome::Pending(now)) if now.signed == 2));
+    assert!(matches!(log.ask(NOW, approve(103, 1)), Err(Rejection::AlreadySigned { .. })));
+
+    // Bob's key is lost: he gets another one, and what the old one signed counts no more.
+    let update =
+        PersonUpdate { person: person("bob"), tls_keys: None, signing_key: Some(public(7)), roles: None };
+    let rekeyed = signed(104, "ada", 0, 90_000, Command::PersonUpdate(update));
+    let next = wait(&mut log, &rekeyed);
+    for (number, caller, key) in [(105, "bob", 1), (106, "cyd", 2)] {
+        assert!(log.ask(NOW, approval(number, caller, key, 90_000, next, &rekeyed)).is_ok());
+    }
+    let cyd = log.ask(NOW, approval(107, "cyd", 2, 90_000, first, &fay));
+    assert!(matches!(&cyd, Ok(Outcome::Pending(now)) if now.signed == 2), "ada and cyd: {cyd:?}");
+    assert!(matches!(log.ask(NOW, approve(108, 1)), Err(Rejection::BadSignature { .. })), "the lost key");
+    let done = log.ask(NOW, approve(109, 7));
+    assert!(matches!(&done, Ok(Outcome::Executed { outcome, .. }) if outcome.is_ok()), "{done:?}");
     assert!(log.state.people().contains_key(&person("fay")));
 }

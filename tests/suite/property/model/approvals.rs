@@ -123,10 +123,8 @@ impl Model {
         let needed = waiting.needed.max(self.people_needed(&asked.command).unwrap_or(0));
         let mut signers = waiting.signers.clone();
         signers.retain(|signer| signer.person != *person);
-        let signed_anew = waiting.signers.len() - signers.len();
         signers.push(Signer { person: person.clone(), key, signed: self.now.index });
         let signed = signers.iter().filter(|signer| self.counts(signer, asked)).count() as u32;
-        self.signed_anew += signed_anew;
         if signed < needed {
             let deadline = asked.deadline;
             self.approvals.insert(approval, PendingApproval { needed, signers, ..waiting });

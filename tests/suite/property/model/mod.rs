@@ -80,8 +80,6 @@ pub(crate) struct Model {
     /// What fleets set, now and as long as leases can rest on it.
     era: staleness::Era,
     eras: Vec<staleness::Era>,
-    /// Signatures that were replaced by a newer one of the same person.
-    pub(crate) signed_anew: usize,
     /// How many answers came from memory.
     pub(crate) repeats: usize,
 }
