@@ -1,9 +1,10 @@
 //! The hub: its tasks, and the handle that nodes and relays hold.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use haltline_core::{
     LogIndex,
+    ids::EdgeName,
     lease::Drift,
     limits::{HUB_FEED_BATCH_MAX, HUB_FEED_RETRY},
     path::FleetPath,
@@ -120,7 +121,7 @@ impl<U: Upstream> Hub<U> {
     /// Ends the streams of enforcers about which something else is registered now, so that they come back under it. The
     /// hub does so by itself when an event says that something changed.
     pub fn recheck(&self) {
-        recheck(&self.shared);
+        recheck(&self.shared, |_| true);
     }
 
     /// Tells all enforcers which hubs there are, if the list changed.
@@ -193,8 +194,9 @@ impl<U: Upstream> Hub<U> {
     }
 }
 
-fn recheck<U: Upstream>(hub: &Shared<U>) {
-    for subscriber in hub.core.fanout.subscribers().all() {
+fn recheck<U: Upstream>(hub: &Shared<U>, concerns: impl Fn(&EdgeName) -> bool) {
+    let all = hub.core.fanout.subscribers().all();
+    for subscriber in all.iter().filter(|subscriber| concerns(&subscriber.admitted.name)) {
         match hub.upstream.admit(&subscriber.peer) {
             Ok(admitted) if admitted == subscriber.admitted => {}
             _ => subscriber.end(StreamRefused::EdgeChanged),
@@ -234,7 +236,7 @@ async fn follow_once<U: Upstream>(hub: &Shared<U>) -> Lost {
         Err(error) => return Lost::Upstream(error),
     };
     hub.core.restart(Ring::starting(incarnation, index, chain));
-    recheck(hub);
+    recheck(hub, |_| true);
     loop {
         let entries = match next_entries(&mut feed).await {
             Ok(entries) => entries,
@@ -261,7 +263,7 @@ async fn next_entries(feed: &mut impl Feed) -> Result<Vec<Entry>, FeedEnd> {
 
 fn take_in<U: Upstream>(hub: &Shared<U>, entries: &[Entry]) -> Result<(), crate::ring::ChainBroken> {
     let core = &hub.core;
-    if entries.iter().any(|entry| entry.policy_changed || entry.edges_changed) {
+    if entries.iter().any(|entry| entry.policy_changed) {
         // Before any statement can rest on the change.
         core.staleness.outdate();
     }
@@ -275,8 +277,9 @@ fn take_in<U: Upstream>(hub: &Shared<U>, entries: &[Entry]) -> Result<(), crate:
         let urgency = entries.iter().map(|entry| entry.urgency).max().unwrap_or(Urgency::Background);
         core.fanout.announce(latest, urgency);
     }
-    if entries.iter().any(|entry| entry.edges_changed) {
-        recheck(hub);
+    let changed: BTreeSet<&EdgeName> = entries.iter().flat_map(|entry| &entry.edges_changed).collect();
+    if !changed.is_empty() {
+        recheck(hub, |name| changed.contains(name));
     }
     Ok(())
 }

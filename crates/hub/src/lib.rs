@@ -39,6 +39,8 @@ mod upstream;
 #[cfg(test)]
 mod freshness_test;
 #[cfg(test)]
+mod port_test;
+#[cfg(test)]
 mod sync_test;
 #[cfg(test)]
 mod test_body;
@@ -49,7 +51,7 @@ pub use clock::{BootClock, SystemBootClock};
 pub use counters::HubCounters;
 pub use hub::{Hub, HubOptions};
 pub use refused::StreamRefused;
-pub use service::EdgePort;
+pub use service::{EdgePort, NothingElse};
 pub use tracking::{EdgeStatus, KillWatch};
 pub use upstream::{
     Admitted, Entry, Feed, FeedEnd, Origin, SignedView, Start, Statement, Upstream, UpstreamError, Urgency,

@@ -79,6 +79,12 @@ pub enum StreamRefused {
     /// What is registered about the enforcer changed: it comes back under the new terms.
     #[error("what is registered about this enforcer changed; connect again")]
     EdgeChanged,
+    /// A call that this hub doesn't serve.
+    #[error("{call} isn't served here; ask a node")]
+    NotServed {
+        /// Its path.
+        call: String,
+    },
     /// The hub stops.
     #[error("this hub is stopping; another one serves you")]
     Stopping,
@@ -115,6 +121,7 @@ impl StreamRefused {
             Self::AckAhead { .. } => "ACK_AHEAD",
             Self::Untracked(_) => "TRACKER_FULL",
             Self::EdgeChanged => "EDGE_CHANGED",
+            Self::NotServed { .. } => "NOT_SERVED_HERE",
             Self::Stopping => "STOPPING",
             Self::SnapshotsBusy => "SNAPSHOTS_BUSY",
             Self::SnapshotTimeout => "SNAPSHOT_TIMEOUT",
@@ -130,7 +137,7 @@ impl StreamRefused {
             | Self::Untracked(_)
             | Self::MessagesTooFast
             | Self::SnapshotsBusy => Code::ResourceExhausted,
-            Self::Compressed => Code::Unimplemented,
+            Self::Compressed | Self::NotServed { .. } => Code::Unimplemented,
             Self::MessageTooLarge { .. }
             | Self::NoMessage { .. }
             | Self::HelloExpected { .. }

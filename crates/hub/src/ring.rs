@@ -198,6 +198,7 @@ impl Ring {
         self.latest
     }
 
+    #[cfg(test)]
     pub(crate) const fn floor(&self) -> ChainPosition {
         self.floor
     }

@@ -52,6 +52,25 @@ impl<U, S> NamedService for EdgePort<U, S> {
     const NAME: &'static str = "haltline.v1.EdgeService";
 }
 
+/// The rest of a hub that serves nothing else, as a relay's.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NothingElse;
+
+impl Service<Request<Body>> for NothingElse {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = std::future::Ready<Result<Response<Body>, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let refusal = Refusal::from(StreamRefused::NotServed { call: request.uri().path().to_owned() });
+        std::future::ready(Ok(refusal.to_status().into_http()))
+    }
+}
+
 type Answer = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
 
 impl<U, S> Service<Request<Body>> for EdgePort<U, S>

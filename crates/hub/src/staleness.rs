@@ -69,15 +69,12 @@ impl StalenessBook {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
 
     #[test]
     fn a_figure_is_kept_until_policy_changes_or_it_is_old() {
-        let asked = Arc::new(AtomicU64::new(0));
-        let counter = asked.clone();
-        let book = StalenessBook::new(Box::new(move |_| Millis(counter.fetch_add(1, Ordering::Relaxed))));
+        let asked = AtomicU64::new(0);
+        let book = StalenessBook::new(Box::new(move |_| Millis(asked.fetch_add(1, Ordering::Relaxed))));
         let (paths, now) = (vec![None], BootNanos(5));
         assert_eq!(book.of(&paths, now), Millis(0));
         assert_eq!(book.of(&paths, now), Millis(0));

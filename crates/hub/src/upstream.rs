@@ -126,8 +126,8 @@ pub struct Entry {
     pub urgency: Urgency,
     /// The policy of some fleet changed, and with it perhaps a `max_staleness`.
     pub policy_changed: bool,
-    /// Something about registered enforcers changed.
-    pub edges_changed: bool,
+    /// Enforcers about which something else is registered now.
+    pub edges_changed: Vec<EdgeName>,
 }
 
 impl Entry {
@@ -137,14 +137,14 @@ impl Entry {
         let encoded = events.iter().map(|event| Bytes::from(event_bytes(event))).collect();
         let urgency = events.iter().map(urgency).max().unwrap_or_default();
         let mut entry =
-            Self { index, events: encoded, chain, urgency, policy_changed: false, edges_changed: false };
+            Self { index, events: encoded, chain, urgency, policy_changed: false, edges_changed: Vec::new() };
         for event in events {
             match event {
                 EnforcementEvent::FleetSet { .. } | EnforcementEvent::FleetRemoved { .. } => {
                     entry.policy_changed = true;
                 }
-                EnforcementEvent::EdgeSet { .. } | EnforcementEvent::EdgeRemoved { .. } => {
-                    entry.edges_changed = true;
+                EnforcementEvent::EdgeSet { edge, .. } | EnforcementEvent::EdgeRemoved { edge } => {
+                    entry.edges_changed.push(edge.clone());
                 }
                 _ => {}
             }
