@@ -10,11 +10,19 @@ use haltline_core::{
     time::Millis,
 };
 
-use super::{ListArgs, values};
+use super::{
+    ListArgs,
+    sidecar::{EdgeEnrolArgs, EdgeRunArgs},
+    values,
+};
 
 /// Below `haltline edge`.
 #[derive(Debug, Subcommand)]
 pub enum EdgeCommand {
+    /// Run an edge: decide for Envoy and for programs of this machine
+    Run(EdgeRunArgs),
+    /// Join a cluster with a one-time token
+    Enrol(EdgeEnrolArgs),
     /// Make, list and delete join tokens, each of which admits one edge or relay
     #[command(subcommand)]
     Token(TokenCommand),

@@ -8,30 +8,33 @@ use haltline_core::{
 use haltline_wire::v1::{self, edge_admin_service_client::EdgeAdminServiceClient};
 use serde_json::{Value, json};
 
-use super::{Session, edge_token, resource};
+use super::{Session, edge_token, resource, sidecar};
 use crate::{
     args::{
-        ListArgs,
+        Global, ListArgs,
         enforcers::{EdgeCommand, EdgeUpdateArgs, ScopeArg},
     },
     client::{Client, all_pages},
     exit::Exit,
     failure::Failure,
     output::{
-        Render,
+        Render, Screen,
         page::{Page, grouped},
         table::{Cell, Table, Tone},
         times,
     },
 };
 
-/// Carries out one of them.
-pub(super) async fn run(session: &Session, command: EdgeCommand) -> Result<Exit, Failure> {
+/// Carries out what stands below `haltline edge`. An edge itself needs no person's identity.
+pub(super) async fn run(command: EdgeCommand, global: &Global, screen: Screen) -> Result<Exit, Failure> {
+    let open = || Session::open(global, screen);
     match command {
-        EdgeCommand::Token(command) => edge_token::run(session, command).await,
-        EdgeCommand::Update(args) => session.carry_out(Command::EdgeUpdate(update(args))).await,
+        EdgeCommand::Run(args) => sidecar::run(&args).await,
+        EdgeCommand::Enrol(args) => sidecar::enrol_edge(&args, screen).await,
+        EdgeCommand::Token(command) => edge_token::run(&open()?, command).await,
+        EdgeCommand::Update(args) => open()?.carry_out(Command::EdgeUpdate(update(args))).await,
         EdgeCommand::Remove { name } => {
-            session.carry_out(Command::EdgeRemove(EdgeRemove { edge: name })).await
+            open()?.carry_out(Command::EdgeRemove(EdgeRemove { edge: name })).await
         }
     }
 }

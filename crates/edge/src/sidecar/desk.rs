@@ -90,12 +90,15 @@ impl Desk {
 
     /// The page of metrics, with the numbers of this moment.
     pub(crate) fn metrics_page(&self) -> String {
-        self.metrics.page(Reading {
-            ready: self.unready().is_none(),
-            watched: self.watched_now(),
-            hearing: self.hearing_now(),
-            index: self.gate.index().0,
-        })
+        self.metrics.page(
+            self.gate.link_metrics(),
+            Reading {
+                ready: self.unready().is_none(),
+                watched: self.watched_now(),
+                hearing: self.hearing_now(),
+                index: self.gate.index().0,
+            },
+        )
     }
 
     /// Why nobody should be sent here now, if so.

@@ -1,22 +1,40 @@
 //! The enforcer as the sidecar sees it.
 
 use haltline_core::ids::{EdgeName, LogIndex};
+use prometheus_client::registry::Registry;
 
 use super::answer::Refusal;
-use crate::enforce::{Clock, EnforcerCore, Session, SessionRefused};
+use crate::{
+    Enforcer,
+    enforce::{Clock, EnforcerCore, Session, SessionRefused},
+};
 
 /// The enforcer that a sidecar asks.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Gate {
     core: EnforcerCore,
     name: EdgeName,
+    link_metrics: Registry,
 }
 
 impl Gate {
-    /// The enforcer of this name.
+    /// An enforcer that keeps itself fresh. It has to be kept running beside the sidecar.
     #[must_use]
-    pub const fn new(core: EnforcerCore, name: EdgeName) -> Self {
-        Self { core, name }
+    pub fn of(enforcer: &Enforcer) -> Self {
+        let mut link_metrics = Registry::default();
+        enforcer.register_metrics(&mut link_metrics);
+        Self { core: enforcer.core().clone(), name: enforcer.name().clone(), link_metrics }
+    }
+
+    /// An enforcer without a link of its own: whoever holds it feeds it.
+    #[must_use]
+    pub fn fed(core: EnforcerCore, name: EdgeName) -> Self {
+        Self { core, name, link_metrics: Registry::default() }
+    }
+
+    /// What the link counts.
+    pub(super) const fn link_metrics(&self) -> &Registry {
+        &self.link_metrics
     }
 
     /// The session of a token.

@@ -1,7 +1,10 @@
 //! What the sidecar counts, in the text format that Prometheus reads.
 
 use prometheus_client::{
-    encoding::{EncodeLabelSet, EncodeLabelValue, text::encode},
+    encoding::{
+        EncodeLabelSet, EncodeLabelValue,
+        text::{encode_eof, encode_registry},
+    },
     metrics::{counter::Counter, family::Family, gauge::Gauge},
     registry::Registry,
 };
@@ -59,8 +62,8 @@ impl Metrics {
         self.cuts.get_or_create(&Cut { code }).inc();
     }
 
-    /// The page, with the numbers of this moment.
-    pub(crate) fn page(&self, reading: Reading) -> String {
+    /// The page, with the numbers of this moment and those of the link to the cluster.
+    pub(crate) fn page(&self, link: &Registry, reading: Reading) -> String {
         let mut registry = Registry::with_prefix("haltline_sidecar");
         let gauge = |value: u64| {
             let gauge: Gauge = Gauge::default();
@@ -86,7 +89,11 @@ impl Metrics {
             gauge(reading.index),
         );
         let mut page = String::new();
-        encode(&mut page, &registry).expect("a String takes everything");
+        [&registry, link]
+            .into_iter()
+            .try_for_each(|registry| encode_registry(&mut page, registry))
+            .and_then(|()| encode_eof(&mut page))
+            .expect("a String takes everything");
         page
     }
 }

@@ -62,6 +62,19 @@ pub enum SidecarError {
     Server(#[source] tonic::transport::Error),
 }
 
+impl SidecarError {
+    /// A stable code for scripts.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Listen(_) => "LISTEN",
+            Self::FailsClosed { .. } => "FAILS_CLOSED",
+            Self::RecordUnread { .. } => "RECORD_UNREAD",
+            Self::Server(_) => "SERVER",
+        }
+    }
+}
+
 /// Where a started sidecar listens, with the ports that the system chose where none was named.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Places {

@@ -171,7 +171,7 @@ impl Lab {
     pub(super) async fn around(feeder: Feeder, config: SidecarConfig) -> Result<Self, SidecarError> {
         let halts = CancellationToken::new();
         tokio::spawn(feeder.core.watch_halts(halts.clone()));
-        let sidecar = Sidecar::start(Gate::new(feeder.core.clone(), edge_name()), config).await?;
+        let sidecar = Sidecar::start(Gate::fed(feeder.core.clone(), edge_name()), config).await?;
         let (places, shutdown) = (sidecar.places().clone(), CancellationToken::new());
         let served = tokio::spawn(sidecar.serve(shutdown.clone()));
         Ok(Self { feeder, places, shutdown, served, _halts: halts.drop_guard() })

@@ -1,0 +1,118 @@
+//! `haltline edge enrol` and `haltline edge run`: joining a cluster, and enforcing beside agents.
+
+use std::{io, path::Path};
+
+use haltline_edge::{
+    ConnectError, EdgeConfig, Enforcer, EnrolError,
+    config::LogFormat,
+    enrol,
+    sidecar::{Gate, Sidecar, SidecarError},
+};
+use haltline_pki::JoinToken;
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+use super::process::{Ending, LogStyle, start_logs};
+use crate::{
+    args::sidecar::{EdgeEnrolArgs, EdgeRunArgs},
+    exit::Exit,
+    failure::Failure,
+    output::{Render, Screen, page::Page, write_out},
+};
+
+/// The file name that stands for standard input.
+const STDIN: &str = "-";
+
+/// Joins a cluster.
+pub(super) async fn enrol_edge(args: &EdgeEnrolArgs, screen: Screen) -> Result<Exit, Failure> {
+    let config = load(args.config.as_deref())?;
+    let token = if args.token_file == Path::new(STDIN) {
+        JoinToken::read(io::stdin().lock())
+    } else {
+        JoinToken::load(&args.token_file)
+    };
+    let token = token.map_err(|error| Failure::usage(error.to_string()))?;
+    let identity = enrol(&token, &config.identity_dir).await.map_err(|error| enrol_failure(&error))?;
+    screen.print(&Enrolled {
+        name: identity.name().to_string(),
+        cluster: identity.bundle().cluster().to_string(),
+        directory: config.identity_dir.display().to_string(),
+    })?;
+    Ok(Exit::Done)
+}
+
+struct Enrolled {
+    name: String,
+    cluster: String,
+    directory: String,
+}
+
+impl Render for Enrolled {
+    fn page(&self, page: &mut Page) {
+        page.line(format!(
+            "This is edge {} of cluster {} now. Its identity is in {}; start it with `haltline edge run`.",
+            self.name, self.cluster, self.directory
+        ));
+    }
+
+    fn value(&self) -> Value {
+        json!({ "edge": self.name, "cluster": self.cluster, "identity_dir": self.directory })
+    }
+}
+
+/// Runs a sidecar until it is told to stop.
+pub(super) async fn run(args: &EdgeRunArgs) -> Result<Exit, Failure> {
+    let config = load(args.config.as_deref())?;
+    if args.print_config {
+        write_out(&config.to_toml())?;
+        return Ok(Exit::Done);
+    }
+    let style = match config.log_format {
+        LogFormat::Auto => LogStyle::Auto,
+        LogFormat::Human => LogStyle::Human,
+        LogFormat::Json => LogStyle::Json,
+    };
+    start_logs(style, &config.log_filter)?;
+    let ending = Ending::listen(args.until_stdin_closes)?;
+    tokio::select! {
+        ended = serve(config, ending.asked.clone()) => ended?,
+        stopped = ending.insisted() => return Err(stopped),
+    }
+    Ok(Exit::Done)
+}
+
+/// The enforcer first: a port is open only where somebody can answer.
+async fn serve(config: EdgeConfig, shutdown: CancellationToken) -> Result<(), Failure> {
+    let sidecar_config = config.sidecar.clone();
+    let enforcer = Enforcer::connect(config).await.map_err(|error| connect_failure(&error))?;
+    let gate = Gate::of(&enforcer);
+    let served = tokio::select! {
+        sidecar = Sidecar::start(gate, sidecar_config) => match sidecar {
+            Ok(sidecar) => sidecar.serve(shutdown).await,
+            Err(error) => Err(error),
+        },
+        () = shutdown.cancelled() => Ok(()),
+    };
+    enforcer.shutdown().await;
+    served.map_err(|error| sidecar_failure(&error))
+}
+
+fn load(file: Option<&Path>) -> Result<EdgeConfig, Failure> {
+    EdgeConfig::load(file).map_err(|error| Failure::usage(error.to_string()))
+}
+
+fn enrol_failure(error: &EnrolError) -> Failure {
+    Failure::new(Exit::Refused, error.code(), error.to_string())
+}
+
+fn connect_failure(error: &ConnectError) -> Failure {
+    Failure::new(Exit::Refused, error.code(), error.to_string())
+}
+
+fn sidecar_failure(error: &SidecarError) -> Failure {
+    let exit = match error {
+        SidecarError::FailsClosed { .. } => Exit::Usage,
+        _ => Exit::Refused,
+    };
+    Failure::new(exit, error.code(), error.to_string())
+}
