@@ -2,6 +2,7 @@
 //!
 //! - [`cluster`]: real processes, killed, stopped, damaged and misused.
 //! - [`interop`]: others read what we write, and we what they write.
+//! - [`model`]: every schedule of small worlds, over the real leases and the real tracker.
 //! - [`property`]: the machine against a slow reference, and what must hold whatever is asked of it.
 
 #![allow(
@@ -13,4 +14,5 @@
 
 mod cluster;
 mod interop;
+mod model;
 mod property;
