@@ -361,6 +361,8 @@ pub const EDGE_VIEW_CHUNK_TIMEOUT: Millis = Millis(30_000);
 pub const SNAPSHOT_CACHE_EVENTS: u64 = 10_000;
 /// Shortest time between two fetches of a snapshot for the cache alone.
 pub const SNAPSHOT_CACHE_INTERVAL: Millis = Millis(10 * 60 * 1_000);
+/// How often the high-water mark is written while no event comes: it moves with every entry of the log.
+pub const MARK_INTERVAL: Millis = Millis(60_000);
 /// How often the high-water mark is written, at most: a disk that syncs at every Fresh would wear for nothing.
 pub const MARK_WRITE_INTERVAL: Millis = Millis(1_000);
 /// Bytes of an enforcer's record of a position, or of the keys it believes: all changes of the largest bundles fit.

@@ -8,6 +8,8 @@ pub(crate) mod fetch;
 pub(crate) mod hubs;
 pub(crate) mod keeper;
 pub(crate) mod link;
+#[cfg(test)]
+mod link_test;
 pub(crate) mod messages;
 pub(crate) mod metrics;
 pub(crate) mod protocol;
@@ -16,6 +18,8 @@ pub(crate) mod renewal;
 pub(crate) mod running;
 pub(crate) mod status;
 pub(crate) mod stream;
+#[cfg(test)]
+pub(crate) mod test_hub;
 pub(crate) mod trust;
 
 pub use refusal::SyncRefusal;

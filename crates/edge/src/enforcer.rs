@@ -91,7 +91,7 @@ impl Enforcer {
     /// How it is doing.
     #[must_use]
     pub fn status(&self) -> Status {
-        self.running.status(self.core.smallest_staleness())
+        self.running.status(self.core.lease(), self.core.smallest_staleness())
     }
 
     /// Waits until a node has vouched for the view for the first time, without which nothing is permitted.

@@ -150,13 +150,7 @@ impl FakeHub {
             cluster_time_ms: self.index.0 * 1_000,
             node: signer.node.0,
             signature: signer.key.sign(&statement.to_bytes()).to_vec(),
-            layers: vec![v1::ProofLayer {
-                name: name.into(),
-                position: 1,
-                leaves: 3,
-                path,
-                ..Default::default()
-            }],
+            layers: vec![v1::ProofLayer { name: name.into(), position: 1, leaves: 3, path }],
         }
     }
 

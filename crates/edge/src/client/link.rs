@@ -13,9 +13,9 @@ use std::{
 use haltline_core::{
     event::ChainPosition,
     ids::{EventSeq, LogIndex, Nonce},
-    lease::{BootNanos, Nanos},
+    lease::Nanos,
     limits::{
-        HUB_SILENCE_MIN, SNAPSHOT_CACHE_EVENTS, SNAPSHOT_CACHE_INTERVAL, SYNC_CLOSE_TIMEOUT,
+        HUB_SILENCE_MIN, MARK_INTERVAL, SNAPSHOT_CACHE_EVENTS, SNAPSHOT_CACHE_INTERVAL, SYNC_CLOSE_TIMEOUT,
         SYNC_MESSAGE_BYTES_MAX, SYNC_OUTGOING_MAX,
     },
     time::Millis,
@@ -137,6 +137,8 @@ pub(crate) struct Link<E> {
     stop: CancellationToken,
     cached: Cached,
     renewal: Option<Renewal>,
+    /// The mark that is being kept: after which event, and since when.
+    kept: Option<(EventSeq, Instant)>,
 }
 
 /// The snapshot for the cache: where the last one stands, and the one that is being fetched.
@@ -180,6 +182,7 @@ impl<E: Enforcement + Send + Sync + 'static> Link<E> {
             cached: Cached { seq: protocol.held().position.seq, fetched: None, fetching: None },
             protocol: Some(Box::new(protocol)),
             renewal: None,
+            kept: None,
             config,
             identity,
             enforcement,
@@ -219,6 +222,7 @@ impl<E: Enforcement + Send + Sync + 'static> Link<E> {
                 () = tokio::time::sleep(wait) => {}
             }
         }
+        self.keep_mark();
     }
 
     /// Turns to each hub in turn until one has served. Whether one has.
@@ -443,13 +447,24 @@ impl<E: Enforcement + Send + Sync + 'static> Link<E> {
 
     fn renewed(&mut self, round_trip: Nanos) {
         self.metrics.renewed(round_trip);
-        let sent = BootNanos(BootClock.now().0.saturating_sub(round_trip.0));
         self.tell(|told| {
-            told.fresh_from = told.fresh_from.max(Some(sent));
+            told.leased = true;
             told.round_trip = Some(round_trip);
         });
-        let proof = self.protocol().proof().cloned().map(Arc::new);
-        self.wanted.send_modify(|wanted| wanted.mark = proof);
+        let seq = self.protocol().mark().event_seq;
+        let interval = Duration::from_millis(MARK_INTERVAL.0);
+        let is_kept = self.kept.is_some_and(|(kept, at)| kept == seq && at.elapsed() < interval);
+        if !is_kept {
+            self.keep_mark();
+        }
+    }
+
+    /// Has the mark written. Not at every answer: a position further on the same chain of events protects from nothing more.
+    fn keep_mark(&mut self) {
+        if let Some(proof) = self.protocol().proof().cloned() {
+            self.kept = Some((self.protocol().mark().event_seq, Instant::now()));
+            self.wanted.send_modify(|wanted| wanted.mark = Some(Arc::new(proof)));
+        }
     }
 
     fn keys_changed(&mut self) {
@@ -486,8 +501,6 @@ impl<E: Enforcement + Send + Sync + 'static> Link<E> {
         self.cached.seq = snapshot.statement.event_seq;
         self.cached.fetched = Some(Instant::now());
         self.wanted.send_modify(|wanted| wanted.snapshot = Some(snapshot));
-        let voided = self.held().1;
-        tracing::debug!(seq = %voided.seq, "following from the snapshot");
         self.tell(|_| {});
         Ok(())
     }

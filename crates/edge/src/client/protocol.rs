@@ -215,7 +215,7 @@ impl Protocol {
             FromHub::SnapshotNeeded(needed) => self.snapshot_needed(needed),
             _ if !welcomed => Err(stream::out_of_turn("Welcome", "message before it")),
             FromHub::Frame(frame) => self.frame(&frame, enforcement),
-            FromHub::Fresh(fresh) => self.fresh(fresh, now, enforcement),
+            FromHub::Fresh(fresh) => self.fresh(&fresh, now, enforcement),
             FromHub::Hubs(hubs) => Ok(vec![Effect::Hubs(hubs)]),
         }
     }
@@ -312,7 +312,7 @@ impl Protocol {
 
     fn fresh(
         &mut self,
-        fresh: Fresh,
+        fresh: &Fresh,
         now: BootNanos,
         enforcement: &impl Enforcement,
     ) -> Result<Vec<Effect>, SyncRefusal> {

@@ -19,6 +19,8 @@ use v1::hub_message::Message;
 
 const L: Millis = Millis(2_000);
 
+type Alter = fn(&mut v1::Fresh);
+
 /// An enforcer, its decision engine, its clock and its randomness.
 struct Edge {
     protocol: Protocol,
@@ -229,7 +231,7 @@ fn every_field_of_a_fresh_is_under_its_signature() {
     let mut hub = FakeHub::founded(1);
     hub.commit(&[kill_set(1)]);
     let mut edge = Edge::synced(&hub);
-    let alter: [(&str, fn(&mut v1::Fresh)); 8] = [
+    let alter: [(&str, Alter); 8] = [
         ("index", |fresh| fresh.index += 1),
         ("event_seq", |fresh| fresh.event_seq -= 1),
         ("chain_head", |fresh| fresh.chain_head[0] ^= 1),
@@ -257,7 +259,7 @@ fn a_replayed_fresh_and_an_unknown_nonce_are_refused() {
     let probe = edge.probe();
     let fresh = hub.fresh(&probe);
     edge.fresh(fresh.clone()).unwrap();
-    assert_eq!(code(edge.fresh(fresh.clone())), "UNKNOWN_NONCE");
+    assert_eq!(code(edge.fresh(fresh)), "UNKNOWN_NONCE");
 
     let never_sent = v1::Probe { sequence: 1, nonce: vec![99; 32] };
     assert_eq!(code(edge.fresh(hub.fresh(&never_sent))), "UNKNOWN_NONCE");
@@ -296,7 +298,7 @@ fn a_statement_below_the_mark_or_off_the_chain_is_refused() {
     let probe = edge.probe();
     assert_eq!(code(edge.fresh(behind.fresh(&probe))), "BELOW_MARK");
 
-    let mut fork = behind.clone();
+    let mut fork = behind;
     fork.commit(&[kill_set(2)]);
     let probe = edge.probe();
     assert_eq!(code(edge.fresh(fork.fresh(&probe))), "CHAIN_MISMATCH");
@@ -588,7 +590,7 @@ fn keys_that_only_new_or_too_few_old_keys_endorse_are_refused() {
         forged.commit(&[EnforcementEvent::TrustBundleSet(Box::new(change))]);
         assert_eq!(code(edge.frame(forged.frame_after(EventSeq(1)))), "TOO_FEW_ENDORSEMENTS");
     }
-    let of_another_incarnation = bundle_change(7, 2, keys.clone(), &[node(1), node(2), node(3)]);
+    let of_another_incarnation = bundle_change(7, 2, keys, &[node(1), node(2), node(3)]);
     hub.commit(&[EnforcementEvent::TrustBundleSet(Box::new(of_another_incarnation))]);
     assert_eq!(code(edge.frame(hub.frame_after(EventSeq(1)))), "TOO_FEW_ENDORSEMENTS");
     let probe = edge.probe();

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use haltline_core::{lease::Nanos, time::Millis};
+use haltline_core::{lease::Lease, time::Millis};
 use haltline_pki::{EdgeIdentity, PkiError};
 use prometheus_client::registry::Registry;
 use tokio::sync::watch;
@@ -140,7 +140,8 @@ impl Running {
         &self.identity
     }
 
-    pub(crate) fn status(&self, smallest_staleness: Millis) -> Status {
+    /// How the link does, with what the engine says of its lease.
+    pub(crate) fn status(&self, lease: Option<Lease>, smallest_staleness: Millis) -> Status {
         let told = self.board.read();
         let now = BootClock.now();
         Status {
@@ -153,8 +154,8 @@ impl Running {
             bundle_version: told.bundle_version,
             hub: told.hub,
             connected: told.connected,
-            lag: told.fresh_from.map(|from| now.since(from)),
-            lease_ends: told.fresh_from.map(|from| from.plus(Nanos::from(smallest_staleness))),
+            lag: lease.map(|lease| now.since(lease.fresh_from)),
+            lease_ends: lease.map(|lease| lease.ends(smallest_staleness, smallest_staleness)),
             smallest_staleness,
             round_trip: told.round_trip,
             last_error: told.last_error,

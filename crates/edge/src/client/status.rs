@@ -75,7 +75,8 @@ pub(crate) struct Told {
     pub(crate) bundle_version: Version,
     pub(crate) hub: Option<KnownHub>,
     pub(crate) connected: bool,
-    pub(crate) fresh_from: Option<BootNanos>,
+    /// Whether there ever was a lease.
+    pub(crate) leased: bool,
     pub(crate) round_trip: Option<Nanos>,
     pub(crate) last_error: Option<LastError>,
     pub(crate) certificate_ends: UnixSeconds,
@@ -99,7 +100,7 @@ impl Board {
             bundle_version: Version(0),
             hub: None,
             connected: false,
-            fresh_from: None,
+            leased: false,
             round_trip: None,
             last_error: None,
             certificate_ends,
@@ -110,7 +111,7 @@ impl Board {
     pub(crate) fn write(&self, change: impl FnOnce(&mut Told)) {
         let mut told = self.told.lock();
         change(&mut told);
-        let is_leased = told.fresh_from.is_some();
+        let is_leased = told.leased;
         drop(told);
         self.ready.send_if_modified(|ready| std::mem::replace(ready, is_leased) != is_leased);
     }
