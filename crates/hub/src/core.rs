@@ -61,6 +61,8 @@ pub(crate) struct Core {
     is_ready: AtomicBool,
     /// Up to which event the ring is filled, for those who wait for it.
     pub(crate) newest: watch::Sender<EventSeq>,
+    /// Up to which entry, likewise.
+    pub(crate) applied: watch::Sender<LogIndex>,
     pub(crate) fanout: Arc<Fanout>,
     pub(crate) probes: ProbeLine,
     pub(crate) tracking: Arc<Tracking>,
@@ -97,6 +99,7 @@ impl Core {
             ring: Mutex::new(ring),
             is_ready: AtomicBool::new(false),
             newest: watch::Sender::new(EventSeq(0)),
+            applied: watch::Sender::new(LogIndex(0)),
             fanout: Arc::default(),
             probes: ProbeLine::default(),
             tracking: Arc::new(tracking),
@@ -113,11 +116,12 @@ impl Core {
 
     /// The source stands here now; what came before isn't held.
     pub(crate) fn restart(&self, ring: Ring) {
-        let at = ring.latest().seq;
+        let (at, index) = (ring.latest().seq, ring.index());
         *self.ring.lock() = ring;
         self.is_ready.store(true, Ordering::Release);
         self.staleness.outdate();
         self.newest.send_replace(at);
+        self.applied.send_replace(index);
         self.fanout.restart(at);
         count(&self.counters.feeds);
     }

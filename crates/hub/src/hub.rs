@@ -141,6 +141,13 @@ impl<U: Upstream> Hub<U> {
         self.shared.core.fanout.released()
     }
 
+    /// Waits until this hub has the log up to `index`. Cancel safe; waits for ever if it never comes.
+    pub async fn reached(&self, index: LogIndex) {
+        let mut applied = self.shared.core.applied.subscribe();
+        // The sender lives as long as this does.
+        let _ = applied.wait_for(|applied| *applied >= index).await;
+    }
+
     /// Whether the source above has said where it stands.
     #[must_use]
     pub fn is_ready(&self) -> bool {
@@ -270,9 +277,10 @@ fn take_in<U: Upstream>(hub: &Shared<U>, entries: &[Entry]) -> Result<(), crate:
     let mut ring = core.ring.lock();
     let before = ring.latest().seq;
     ring.append(entries)?;
-    let latest = ring.latest().seq;
+    let (latest, index) = (ring.latest().seq, ring.index());
     drop(ring);
     core.newest.send_replace(latest);
+    core.applied.send_replace(index);
     if latest > before {
         let urgency = entries.iter().map(|entry| entry.urgency).max().unwrap_or(Urgency::Background);
         core.fanout.announce(latest, urgency);

@@ -264,6 +264,6 @@ async fn a_refusal_in_mid_stream_reaches_the_client_in_the_trailers() {
     assert!(matches!(synced.next().await, Some(Said::Welcome(_))));
     synced.say(Says::Probe(v1::Probe { sequence: 1, nonce: vec![5; 31] })).await;
     let refusal = Refusal::from_status(&synced.down.message().await.unwrap_err());
-    assert_eq!((refusal.reason.as_str(), refusal.field()), ("MALFORMED_FIELD", Some("probe.nonce")));
+    assert_eq!((refusal.reason.as_str(), refusal.field()), ("INVALID_FIELD", Some("probe.nonce")));
     wait_for("the stream is gone", || port.test.hub.counters().streams == 0).await;
 }

@@ -107,7 +107,7 @@ impl StreamRefused {
     #[must_use]
     pub const fn code(&self) -> &'static str {
         match self {
-            Self::NoIdentity => "CERTIFICATE_REQUIRED",
+            Self::NoIdentity => "NO_CERTIFICATE",
             Self::HubFull => "HUB_FULL",
             Self::TooManyStreams => "TOO_MANY_STREAMS",
             Self::Compressed => "COMPRESSION_UNSUPPORTED",
@@ -116,7 +116,7 @@ impl StreamRefused {
             Self::HelloExpected { .. } => "HELLO_EXPECTED",
             Self::HelloTwice => "HELLO_TWICE",
             Self::HelloTimeout => "HELLO_TIMEOUT",
-            Self::BadField { .. } => "MALFORMED_FIELD",
+            Self::BadField { .. } => "INVALID_FIELD",
             Self::MessagesTooFast => "MESSAGES_TOO_FAST",
             Self::AckAhead { .. } => "ACK_AHEAD",
             Self::Untracked(_) => "TRACKER_FULL",
@@ -136,10 +136,10 @@ impl StreamRefused {
             | Self::TooManyStreams
             | Self::Untracked(_)
             | Self::MessagesTooFast
+            | Self::MessageTooLarge { .. }
             | Self::SnapshotsBusy => Code::ResourceExhausted,
             Self::Compressed | Self::NotServed { .. } => Code::Unimplemented,
-            Self::MessageTooLarge { .. }
-            | Self::NoMessage { .. }
+            Self::NoMessage { .. }
             | Self::HelloExpected { .. }
             | Self::HelloTwice
             | Self::BadField { .. }
@@ -156,6 +156,9 @@ impl From<&StreamRefused> for Refusal {
         let refusal = Self::new(refused.status_code(), refused.code(), refused.to_string());
         match refused {
             StreamRefused::BadField { field, .. } => refusal.blaming(*field),
+            StreamRefused::MessageTooLarge { .. } => {
+                refusal.with("max_bytes", EDGE_MESSAGE_BYTES_MAX.to_string())
+            }
             StreamRefused::HubFull
             | StreamRefused::Untracked(_)
             | StreamRefused::SnapshotsBusy

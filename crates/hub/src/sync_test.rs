@@ -216,9 +216,9 @@ async fn rude_streams_are_refused_by_name() {
     let cases: Vec<(Vec<Says>, &str)> = vec![
         (vec![probe(32)], "HELLO_EXPECTED"),
         (vec![ack(0)], "HELLO_EXPECTED"),
-        (vec![hello(&"x".repeat(129))], "MALFORMED_FIELD"),
+        (vec![hello(&"x".repeat(129))], "INVALID_FIELD"),
         (vec![hello(""), hello("")], "HELLO_TWICE"),
-        (vec![hello(""), probe(31)], "MALFORMED_FIELD"),
+        (vec![hello(""), probe(31)], "INVALID_FIELD"),
     ];
     for (says, reason) in cases {
         let mut edge = hub.connect("rude");

@@ -372,7 +372,8 @@ impl TestHub {
 
     /// Waits until the hub has all entries.
     pub(crate) async fn has(&self, index: LogIndex) {
-        wait_for("the hub has the entry", || self.hub.applied() >= index).await;
+        let reached = tokio::time::timeout(PATIENCE, self.hub.reached(index)).await;
+        reached.expect("the hub has the entry");
     }
 }
 
