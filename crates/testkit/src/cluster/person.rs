@@ -16,8 +16,8 @@ use haltline_wire::{
     v1::{
         self, approval_service_client::ApprovalServiceClient, cluster_service_client::ClusterServiceClient,
         command_request::Command as Message, credential_service_client::CredentialServiceClient,
-        fleet_service_client::FleetServiceClient, kill_service_client::KillServiceClient,
-        person_service_client::PersonServiceClient,
+        edge_admin_service_client::EdgeAdminServiceClient, fleet_service_client::FleetServiceClient,
+        kill_service_client::KillServiceClient, person_service_client::PersonServiceClient,
     },
 };
 use tonic::{Status, transport::Channel};
@@ -193,6 +193,19 @@ impl Person {
             Message::Withdraw(message) => unary!(self, node, ApprovalServiceClient.withdraw(message)),
             Message::Revoke(message) => unary!(self, node, CredentialServiceClient.revoke(message)),
             Message::UpdatePolicy(message) => unary!(self, node, ClusterServiceClient.update_policy(message)),
+            Message::CreateJoinToken(message) => {
+                unary!(self, node, EdgeAdminServiceClient.create_join_token(message))
+            }
+            Message::DeleteJoinToken(message) => {
+                unary!(self, node, EdgeAdminServiceClient.delete_join_token(message))
+            }
+            Message::UpdateEdge(message) => unary!(self, node, EdgeAdminServiceClient.update_edge(message)),
+            Message::RemoveEdge(message) => unary!(self, node, EdgeAdminServiceClient.remove_edge(message)),
+            Message::IssueCredential(message) => unary!(self, node, CredentialServiceClient.issue(message))
+                .map(|issued| issued.reply.unwrap_or_default()),
+            Message::ProposeTrustBundle(message) => {
+                unary!(self, node, ClusterServiceClient.propose_trust_bundle(message))
+            }
         }
     }
 }
