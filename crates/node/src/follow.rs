@@ -59,6 +59,7 @@ fn is_registry(kind: &ChangeKind) -> bool {
             | ChangeKind::AgentRegistered { .. }
             | ChangeKind::AgentUpdated { .. }
             | ChangeKind::AgentDeleted { .. }
+            | ChangeKind::CredentialIssued { .. }
     )
 }
 
