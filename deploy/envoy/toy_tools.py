@@ -44,8 +44,8 @@ class Tools(http.server.BaseHTTPRequestHandler):
 
 
 if __name__ == "__main__":
-    port = int(sys.argv[1]) if len(sys.argv) > 1 else 9000
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", port), Tools)
+    address = sys.argv[1] if len(sys.argv) > 1 else "127.0.0.1"
+    server = http.server.ThreadingHTTPServer((address, 9000), Tools)
     server.daemon_threads = True
-    print(f"tools at 127.0.0.1:{server.server_port}", flush=True)
+    print(f"tools at {address}:9000", flush=True)
     server.serve_forever()
