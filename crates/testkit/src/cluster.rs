@@ -69,6 +69,8 @@ pub struct Node {
     pub edge: SocketAddr,
     /// Where an edge that isn't enrolled yet reaches it.
     pub public: SocketAddr,
+    /// Variables that this node alone gets, beside those of the cluster.
+    pub environment: Vec<(String, String)>,
     process: Option<Child>,
 }
 
@@ -140,6 +142,7 @@ impl Cluster {
             http: spec.http_address,
             edge: spec.edge_address.parse().expect("made from a socket address"),
             public: spec.public_address.parse().expect("made from a socket address"),
+            environment: Vec::new(),
             process: None,
         });
         Ok(Self {
@@ -200,7 +203,8 @@ impl Cluster {
         for (name, _) in std::env::vars_os().filter(ours) {
             command.env_remove(name);
         }
-        command.envs(self.environment.iter().map(|(key, value)| (key, value)));
+        let variables = self.environment.iter().chain(&node.environment);
+        command.envs(variables.map(|(key, value)| (key, value)));
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         node.process = Some(command.spawn()?);
         Ok(())

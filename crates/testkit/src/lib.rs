@@ -2,6 +2,7 @@
 //! look for lost data.
 //!
 //! - `cluster` (a feature): real processes on loopback, to be killed, stopped and restarted.
+//! - `fault_proxy` (the same feature): TCP links that stall and break on purpose.
 //! - [`disk`]: [`FaultDisk`](disk::FaultDisk), which loses, mixes and flips what real disks do.
 //! - [`log_conformance`], [`snapshot_conformance`]: what every log and every snapshot store must do.
 //! - [`log_model`]: a log so simple that it is obviously right, and random work for both.
@@ -12,6 +13,8 @@
 #[cfg(feature = "cluster")]
 pub mod cluster;
 pub mod disk;
+#[cfg(feature = "cluster")]
+pub mod fault_proxy;
 pub mod log_conformance;
 pub mod log_model;
 pub mod power_cut;

@@ -4,6 +4,7 @@
 
 mod bad_bytes;
 mod durability;
+mod enforcement;
 mod load;
 mod people;
 mod recovery;
