@@ -8,8 +8,9 @@ use std::{
 use haltline_consensus::BarrierError;
 use haltline_core::{
     limits::{
-        AGENTS_MAX, FLEETS_MAX, KILLS_MAX, LIFTED_KILLS_MAX, PENDING_APPROVALS_MAX, PEOPLE_MAX,
-        QUORUM_CHECK_INTERVAL, READINESS_INTERVAL, REQUESTS_MAX, REVOCATIONS_MAX,
+        AGENTS_MAX, CREDENTIALS_MAX, EDGES_MAX, FLEETS_MAX, JOIN_TOKENS_MAX, KILLS_MAX, LIFTED_KILLS_MAX,
+        PENDING_APPROVALS_MAX, PEOPLE_MAX, QUORUM_CHECK_INTERVAL, READINESS_INTERVAL, RECEIPTS_MAX,
+        REQUESTS_MAX, REVOCATIONS_MAX,
     },
     state::State,
 };
@@ -164,6 +165,10 @@ fn tables(state: &State) -> Vec<(&'static str, u64, u64)> {
         ("revocations", state.revocations().len(), REVOCATIONS_MAX),
         ("approvals", state.approvals().len(), PENDING_APPROVALS_MAX),
         ("requests", state.requests_len(), REQUESTS_MAX),
+        ("edges", state.edges().len(), EDGES_MAX),
+        ("join_tokens", state.join_tokens().len(), JOIN_TOKENS_MAX),
+        ("credentials", state.credentials().len(), CREDENTIALS_MAX),
+        ("receipts", state.receipts().len(), RECEIPTS_MAX),
     ]
     .map(|(table, entries, bound)| (table, entries as u64, bound as u64))
     .into()

@@ -5,11 +5,10 @@ use std::time::Duration;
 use haltline_consensus::{BarrierError, FeedError, ProposeError};
 use haltline_core::{
     ids::{KillId, PersonId},
-    limits::TOKEN_SCOPE_BYTES_MAX,
     rejection::Rejection,
     tracker::TrackerError,
 };
-use haltline_pki::{PkiError, Subject};
+use haltline_pki::{PkiError, Subject, token::TokenError};
 use haltline_wire::{convert::ConvertError, refusal::Refusal};
 use tonic::{Code, Status};
 
@@ -127,20 +126,9 @@ pub(crate) enum Refused {
     /// The node can't issue.
     #[error("the certificate can't be issued: {0}")]
     Issue(PkiError),
-    /// More tools than a token can list.
-    #[error(
-        "scope is {got_bytes} bytes long; a token holds at most {TOKEN_SCOPE_BYTES_MAX}, so ask for fewer or wider patterns"
-    )]
-    ScopeTooLarge {
-        /// What came.
-        got_bytes: usize,
-    },
-    /// An audience that no token can name.
-    #[error("audience is {why}")]
-    Audience {
-        /// What is wrong with it.
-        why: &'static str,
-    },
+    /// What was asked for fits no token.
+    #[error("no token can hold this: {0}")]
+    Unsignable(TokenError),
     /// A retry came after the credential's end.
     #[error("the credential has ended, so there is no token for it any more; ask for a new one with new ids")]
     CredentialEnded,
@@ -184,8 +172,11 @@ impl Refused {
             }
             Self::KeysNotRegistered { .. } => refusal(Code::FailedPrecondition, "KEYS_NOT_REGISTERED"),
             Self::Issue(_) | Self::Token(_) => refusal(Code::Internal, "CANNOT_ISSUE"),
-            Self::ScopeTooLarge { .. } => refusal(Code::InvalidArgument, "SCOPE_TOO_LARGE").blaming("scope"),
-            Self::Audience { .. } => refusal(Code::InvalidArgument, "INVALID_FIELD").blaming("audience"),
+            Self::Unsignable(error) => {
+                let is_scope = matches!(error, TokenError::Claim { claim: "scope", .. });
+                let field = if is_scope { "scope" } else { "audience" };
+                refusal(Code::InvalidArgument, "TOKEN_IMPOSSIBLE").blaming(field)
+            }
             Self::CredentialEnded => refusal(Code::FailedPrecondition, "CREDENTIAL_ENDED"),
         }
     }

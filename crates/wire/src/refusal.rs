@@ -193,6 +193,7 @@ const fn code_of(rejection: &Rejection) -> Code {
         Rejection::UnknownPerson { .. } => Code::Unauthenticated,
         Rejection::PermissionDenied { .. }
         | Rejection::CallerNotAllowed { .. }
+        | Rejection::BadEndorsement { .. }
         | Rejection::SelectorNeedsFleet { .. }
         | Rejection::SignatureRequired { .. }
         | Rejection::BadSignature { .. } => Code::PermissionDenied,
@@ -209,7 +210,6 @@ const fn code_of(rejection: &Rejection) -> Code {
         | Rejection::CredentialTtl { .. }
         | Rejection::BadReceipt { .. }
         | Rejection::BadBundle { .. }
-        | Rejection::BadEndorsement { .. }
         | Rejection::RevocationByMachineOnly
         | Rejection::PolicyOutOfRange { .. } => Code::InvalidArgument,
         Rejection::UnknownFleet { .. }

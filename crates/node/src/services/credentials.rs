@@ -4,8 +4,7 @@
 //! asked, and kept nowhere. So a retry gets a token too, and no table of outcomes holds a secret.
 
 use haltline_core::{
-    command::{self, CredentialIssue, RevocationTarget},
-    limits::TOKEN_SCOPE_BYTES_MAX,
+    command::{self, RevocationTarget},
     outcome::{IssuedCredential, Outcome},
     rejection::Rejection,
     selector::Subject,
@@ -38,7 +37,9 @@ impl CredentialService for Services {
         let caller = self.0.commander(&extensions)?;
         let asked = convert::request(&caller, Command::IssueCredential(message)).map_err(Refused::from)?;
         if let command::Command::CredentialIssue(issue) = &asked.command {
-            check_fits_a_token(issue)?;
+            // What no token can hold is refused before it stands in the log.
+            let audience = self.0.audience(issue.audience.as_ref())?;
+            token::check_request(&issue.scope, &audience).map_err(Refused::Unsignable)?;
         }
         let (stamp, outcome) = self.0.propose(asked).await?;
         let mut response = v1::IssueCredentialResponse::default();
@@ -86,21 +87,6 @@ fn target(bytes: &[u8]) -> Result<RevocationTarget, Refused> {
     message.try_into().map_err(|_| Refused::PageToken)
 }
 
-/// What no token can hold is refused before it stands in the log.
-fn check_fits_a_token(issue: &CredentialIssue) -> Result<(), Refused> {
-    let bytes: usize = issue.scope.iter().map(|pattern| pattern.as_str().len() + 1).sum();
-    if bytes > TOKEN_SCOPE_BYTES_MAX {
-        return Err(Refused::ScopeTooLarge { got_bytes: bytes });
-    }
-    match &issue.audience {
-        Some(audience) if audience.as_str().is_empty() => {
-            let why = "empty; leave it out for this cluster's enforcers";
-            Err(Refused::Audience { why })
-        }
-        _ => Ok(()),
-    }
-}
-
 impl Context {
     /// The token of a credential that the log holds.
     fn token(&self, issued: &IssuedCredential) -> Result<String, Refused> {
@@ -111,21 +97,26 @@ impl Context {
         if issued.ends <= self.consensus.cluster_now() {
             return Err(Refused::CredentialEnded);
         }
-        let claims = self.claims(issued).map_err(|error| Refused::Token(error.to_string()))?;
-        token::sign(self.identity.signer(), &claims).map_err(|error| Refused::Token(error.to_string()))
+        token::sign(self.identity.signer(), &self.claims(issued)?)
+            .map_err(|error| Refused::Token(error.to_string()))
+    }
+
+    /// Whom a token is for: who was named, or this cluster's enforcers.
+    fn audience(&self, named: Option<&Text>) -> Result<Text, Refused> {
+        match named {
+            Some(named) => Ok(named.clone()),
+            None => claim(token_names::enforcers(&self.identity.bundle().cluster())),
+        }
     }
 
     /// The same claims for every retry, whatever clock the node that signs has: wall times are those of the log.
-    fn claims(&self, issued: &IssuedCredential) -> Result<token::Claims, TextError> {
+    fn claims(&self, issued: &IssuedCredential) -> Result<token::Claims, Refused> {
         let cluster = self.identity.bundle().cluster();
         let issued_at = issued.issued.wall_time.0 / 1_000;
         let lifetime = issued.ends.since(issued.issued.cluster_time).0 / 1_000;
         Ok(token::Claims {
-            issuer: token_names::issuer(&cluster).parse()?,
-            audience: match &issued.audience {
-                Some(audience) => audience.clone(),
-                None => token_names::enforcers(&cluster).parse::<Text>()?,
-            },
+            issuer: claim(token_names::issuer(&cluster))?,
+            audience: self.audience(issued.audience.as_ref())?,
             cluster,
             credential: issued.credential,
             agent: issued.agent.clone(),
@@ -141,6 +132,10 @@ impl Context {
             node: self.identity.id(),
         })
     }
+}
+
+fn claim(name: String) -> Result<Text, Refused> {
+    name.parse().map_err(|error: TextError| Refused::Token(error.to_string()))
 }
 
 /// A retry comes late: nothing is signed for what has ended, was revoked, or is stopped meanwhile. Enforcers would deny it

@@ -64,8 +64,8 @@ impl KillService for Services {
         let id = KillId(request.get_ref().kill);
         let reading = self.0.read(request.extensions()).await?;
         let state = &reading.published.state;
-        let in_force = state.kills().get(&id).map(|kill| convert::kill(id, kill));
-        let lifted = || state.lifted_kills().get(&id).map(|lifted| convert::lifted_kill(id, lifted));
+        let in_force = state.kills().get(&id).map(|kill| convert::kill(state, id, kill));
+        let lifted = || state.lifted_kills().get(&id).map(|lifted| convert::lifted_kill(state, id, lifted));
         let unknown = || Refused::from(Rejection::UnknownKill { kill: id });
         Ok(Response::new(in_force.or_else(lifted).ok_or_else(unknown)?))
     }
@@ -106,8 +106,8 @@ fn kills_page(
     let key = |(id, _): &(KillId, Listed<'_>)| id.0.to_be_bytes().to_vec();
     let make = |(id, kill): &(KillId, Listed<'_>)| {
         Some(match kill {
-            Listed::InForce(kill) => convert::kill(*id, kill),
-            Listed::Lifted(lifted) => convert::lifted_kill(*id, lifted),
+            Listed::InForce(kill) => convert::kill(state, *id, kill),
+            Listed::Lifted(lifted) => convert::lifted_kill(state, *id, lifted),
         })
     };
     Ok(page.fill(listed.into_iter(), key, make))

@@ -18,14 +18,14 @@ use haltline_node::{
     init::{InitNode, InitOptions, create_cluster},
     run_on,
 };
-use haltline_pki::{CertificateAlone, ClientTls, Dialer, Endpoint, PersonIdentity};
+use haltline_pki::{CertificateAlone, ClientTls, Dialer, Endpoint, PersonIdentity, TlsIdentity, TrustBundle};
 use haltline_wire::{
     convert,
     refusal::Refusal,
     v1::{
         self, cluster_service_client::ClusterServiceClient, command_request::Command as Message,
-        fleet_service_client::FleetServiceClient, kill_service_client::KillServiceClient,
-        person_service_client::PersonServiceClient,
+        edge_admin_service_client::EdgeAdminServiceClient, fleet_service_client::FleetServiceClient,
+        kill_service_client::KillServiceClient, person_service_client::PersonServiceClient,
     },
 };
 use tempfile::TempDir;
@@ -161,6 +161,10 @@ pub(crate) async fn until<T>(what: &str, mut condition: impl AsyncFnMut() -> Opt
     }
 }
 
+pub(crate) fn client_tls(identity: &TlsIdentity, bundle: &TrustBundle) -> ClientTls {
+    ClientTls::new(identity, bundle, Arc::new(CertificateAlone)).unwrap()
+}
+
 /// A person with a connection.
 pub(crate) struct Person {
     pub(crate) identity: PersonIdentity,
@@ -172,7 +176,7 @@ impl Person {
         identity: PersonIdentity,
         endpoint: &Endpoint,
     ) -> Result<Self, haltline_pki::TlsFailure> {
-        let tls = ClientTls::new(identity.tls(), identity.bundle(), Arc::new(CertificateAlone)).unwrap();
+        let tls = client_tls(identity.tls(), identity.bundle());
         let channel = Dialer::new(tls).connect(endpoint).await?;
         Ok(Self { identity, channel })
     }
@@ -228,6 +232,14 @@ impl Person {
             Message::RemovePerson(message) => {
                 PersonServiceClient::new(channel()).remove_person(message).await
             }
+            Message::CreateJoinToken(message) => {
+                EdgeAdminServiceClient::new(channel()).create_join_token(message).await
+            }
+            Message::DeleteJoinToken(message) => {
+                EdgeAdminServiceClient::new(channel()).delete_join_token(message).await
+            }
+            Message::UpdateEdge(message) => EdgeAdminServiceClient::new(channel()).update_edge(message).await,
+            Message::RemoveEdge(message) => EdgeAdminServiceClient::new(channel()).remove_edge(message).await,
             other => panic!("no test sends {other:?} so far"),
         };
         refused(answer)

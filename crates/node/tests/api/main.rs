@@ -1,6 +1,8 @@
 //! The API of a real node, driven by the generated client over real TLS.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
+mod credentials;
+mod enforcers;
 mod harness;
 mod people;
 mod quorum;

@@ -99,6 +99,7 @@ async fn a_second_process_on_the_same_data_is_refused() {
     let mut config = cluster.config.clone();
     let anywhere = "127.0.0.1:0".parse().unwrap();
     (config.listen_api, config.listen_raft, config.listen_http) = (anywhere, anywhere, anywhere);
+    (config.listen_edge, config.listen_public) = (anywhere, anywhere);
     let error = run(config, CancellationToken::new()).await.unwrap_err();
     assert!(matches!(error, NodeError::Storage(_)), "{error}");
     assert_eq!(error.code(), "node_storage");

@@ -79,7 +79,7 @@ pub fn person(name: &PersonId, person: &Person) -> v1::Person {
 
 /// A kill in force.
 #[must_use]
-pub fn kill(id: KillId, kill: &Kill) -> v1::Kill {
+pub fn kill(state: &State, id: KillId, kill: &Kill) -> v1::Kill {
     let (mode, _) = kill_mode(kill.mode);
     v1::Kill {
         id: id.0,
@@ -90,18 +90,19 @@ pub fn kill(id: KillId, kill: &Kill) -> v1::Kill {
         placed: Some(kill.placed.into()),
         drain_ends_ms: kill.drain_ends.map_or(0, |time| time.0),
         expires_ms: kill.expires.map_or(0, |time| time.0),
+        has_receipt: state.receipts().contains_key(&id),
         ..v1::Kill::default()
     }
 }
 
 /// A kill that was lifted.
 #[must_use]
-pub fn lifted_kill(id: KillId, lifted: &LiftedKill) -> v1::Kill {
+pub fn lifted_kill(state: &State, id: KillId, lifted: &LiftedKill) -> v1::Kill {
     v1::Kill {
         lifted: Some(lifted.lifted.into()),
         lifted_by: lifted.by.as_ref().map_or_else(String::new, ToString::to_string),
         lift_reason: lifted.reason.as_ref().map_or_else(String::new, ToString::to_string),
-        ..kill(id, &lifted.kill)
+        ..kill(state, id, &lifted.kill)
     }
 }
 
