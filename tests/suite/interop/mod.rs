@@ -5,3 +5,4 @@
 //! checked everywhere.
 
 mod access_tokens;
+mod envoy;
