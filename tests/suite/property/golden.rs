@@ -10,7 +10,8 @@ use haltline_core::{
         AgentDelete, AgentRegister, AgentUpdate, Approve, Batch, BundleEndorse, BundlePropose, ClusterPolicy,
         Command, CredentialIssue, EdgeEnrol, EdgeRemove, EdgeUpdate, EnforcerKind, FleetCreate, FleetDelete,
         FleetUpdate, JoinProof, JoinTokenCreate, JoinTokenDelete, KillCommand, KillMode, PersonAdd,
-        PersonRemove, PersonUpdate, Resume, RevocationTarget, Revoke, Role, Signature, Statement, Withdraw,
+        PersonRemove, PersonUpdate, Request, Resume, RevocationTarget, Revoke, Role, Signature, Statement,
+        Withdraw,
     },
     event::{ChainPosition, EdgePolicy, EnforcementEvent, FleetPolicy, KillForce, TrustBundleChange},
     ids::{
@@ -175,6 +176,14 @@ fn commands() -> Vec<Command> {
         Command::Withdraw(Withdraw { approval: ApprovalId(3) }),
         Command::Revoke(Revoke { target: RevocationTarget::Key(tls_key(9)), reason: reason() }),
         Command::PolicyUpdate(ClusterPolicy { approvals_to_resume: 2, approvals_to_widen: 3 }),
+    ]
+    .into_iter()
+    .chain(commands_about_enforcers())
+    .collect()
+}
+
+fn commands_about_enforcers() -> Vec<Command> {
+    vec![
         Command::JoinTokenCreate(JoinTokenCreate {
             token: JoinTokenId([11; 16]),
             secret_hash: JoinProof::of_secret(&join_secret(1)).stored(),
@@ -417,33 +426,7 @@ fn small_state() -> State {
         target: RevocationTarget::Instance(InstanceId([3; 16])),
         reason: "stolen".parse().unwrap(),
     });
-    let waiting = signed(23, "ada", 0, 95_000, join_token(4, "rack-4", None));
-    let proposal = Command::BundlePropose(BundlePropose {
-        version: Version(2),
-        keys: (1..=3).map(|node| (NodeId(u64::from(node)), super::world::node_public(node + 3))).collect(),
-    });
-    let proposal = signed(25, "ada", 0, 95_000, proposal);
-    let placed = &state.kills()[&KillId(2)];
-    let receipt = receipt_of(KillId(2), placed, NodeId(2), placed.placed.index, Millis(2_000));
-    let last = vec![
-        signed(20, "ada", 0, 95_000, resume),
-        unsigned(21, "bob", 95_000, revoke),
-        unsigned(22, "eve", 95_000, plain_fleet("c")),
-        waiting.clone(),
-        approval(24, "bob", 1, 95_000, 6, &waiting),
-        proposal.clone(),
-        approval(26, "bob", 1, 95_000, 7, &proposal),
-        signed(27, "dan", 3, 95_000, credential(2, 2, 2, "a/r", None)),
-        signed(
-            28,
-            "dan",
-            3,
-            95_000,
-            Command::FleetDelete(FleetDelete { path: fleet("a/y"), expected_version: None }),
-        ),
-        signed(29, "bob", 1, 95_000, staleness("b", 500)),
-        by_node(30, 2, 95_000, Command::ReceiptRecord(Box::new(receipt))),
-    ];
+    let last = last_requests(&state, resume, revoke);
     let applied = apply(&mut state, &batch(100, last));
     let answers: Vec<_> =
         applied.results.iter().map(|result| result.as_ref().err().map(|no| no.code())).collect();
@@ -465,6 +448,37 @@ fn small_state() -> State {
     ];
     assert!(tables.iter().all(|rows| *rows > 0), "something in every table: {tables:?}");
     state
+}
+
+/// Requests that put something into every other table; the third is refused.
+fn last_requests(state: &State, resume: Command, revoke: Command) -> Vec<Request> {
+    let waiting = signed(23, "ada", 0, 95_000, join_token(4, "rack-4", None));
+    let proposal = Command::BundlePropose(BundlePropose {
+        version: Version(2),
+        keys: (1..=3).map(|node| (NodeId(u64::from(node)), super::world::node_public(node + 3))).collect(),
+    });
+    let proposal = signed(25, "ada", 0, 95_000, proposal);
+    let placed = &state.kills()[&KillId(2)];
+    let receipt = receipt_of(KillId(2), placed, NodeId(2), placed.placed.index, Millis(2_000));
+    vec![
+        signed(20, "ada", 0, 95_000, resume),
+        unsigned(21, "bob", 95_000, revoke),
+        unsigned(22, "eve", 95_000, plain_fleet("c")),
+        waiting.clone(),
+        approval(24, "bob", 1, 95_000, 6, &waiting),
+        proposal.clone(),
+        approval(26, "bob", 1, 95_000, 7, &proposal),
+        signed(27, "dan", 3, 95_000, credential(2, 2, 2, "a/r", None)),
+        signed(
+            28,
+            "dan",
+            3,
+            95_000,
+            Command::FleetDelete(FleetDelete { path: fleet("a/y"), expected_version: None }),
+        ),
+        signed(29, "bob", 1, 95_000, staleness("b", 500)),
+        by_node(30, 2, 95_000, Command::ReceiptRecord(Box::new(receipt))),
+    ]
 }
 
 #[test]

@@ -36,7 +36,8 @@ impl JoinProof {
     /// What is stored with the token: [`JoinTokenCreate::secret_hash`].
     #[must_use]
     pub fn stored(&self) -> Digest {
-        Digest(Sha256::digest(self.0.0).into())
+        let Self(Digest(bytes)) = self;
+        Digest(Sha256::digest(bytes).into())
     }
 }
 
