@@ -118,6 +118,9 @@ pub(super) struct Feed {
     orphans: Option<Orphans>,
     /// This enforcer's own record: first as verified, then after each event that was heard since.
     own: Vec<(EventSeq, Option<EdgePolicy>)>,
+    /// The same as of the index of the lease: like `L`, paths that were added since don't widen a lease already given. The
+    /// hub that gave it holds it to serve no others, and doesn't wait for it when something else is killed.
+    leased_own: Option<Option<EdgePolicy>>,
     node_keys: BTreeMap<NodeId, PublicKey>,
     /// The lease's index and the cluster time that came with it.
     lease: Option<(LogIndex, ClusterTime)>,
@@ -141,6 +144,7 @@ impl Feed {
             heard_revocations: HashMap::new(),
             orphans: None,
             own: vec![(EventSeq(0), None)],
+            leased_own: None,
             node_keys: BTreeMap::new(),
             lease: None,
             changed_since_lease: HashSet::new(),
@@ -240,6 +244,11 @@ impl Feed {
         let sent = i64::try_from(given.fresh_from.0).unwrap_or(i64::MAX);
         self.view.cluster_ahead = cluster.saturating_sub(sent);
         self.view.policies.lease_given();
+        let own = self.own.first().map(|(_, record)| record.clone());
+        if self.leased_own != own {
+            self.leased_own = own;
+            self.own_changed();
+        }
         // What was looked up so far took the older policy into account.
         for tag in std::mem::take(&mut self.changed_since_lease) {
             self.view.changes.push(tag);
@@ -255,6 +264,7 @@ impl Feed {
     pub(super) fn end_lease(&mut self) {
         self.view.fresh_from = None;
         self.lease = None;
+        self.leased_own = None;
     }
 
     /// Begins anew from a verified snapshot, or from a cached one.
@@ -509,7 +519,7 @@ impl Feed {
     }
 
     fn own_changed(&mut self) {
-        self.view.own = self.own.iter().map(|(_, record)| record.clone()).collect();
+        self.view.own = self.own.iter().map(|(_, record)| record).chain(&self.leased_own).cloned().collect();
         self.policy_changed(Tag::EVERYTHING);
     }
 

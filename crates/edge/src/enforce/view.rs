@@ -37,7 +37,7 @@ pub(super) struct EnforceView {
     /// Verified and heard.
     pub(super) revocations: Arc<Revocations>,
     pub(super) policies: Policies,
-    /// This enforcer's own record: as verified, and after each event that was heard since.
+    /// This enforcer's own record: as verified, after each event that was heard since, and as of the lease's index.
     pub(super) own: Arc<[Option<EdgePolicy>]>,
 }
 

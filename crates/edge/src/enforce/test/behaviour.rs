@@ -367,10 +367,29 @@ fn an_enforcer_serves_its_own_paths_and_only_while_it_is_registered() {
     );
     world.hear(&[edge_set(vec![None])]);
     assert_eq!(denied(&hr, &Action::default()).code(), "OUTSIDE_PATHS", "wider waits");
-    world.verify();
+    world.lease();
     assert!(permits(&hr, &Action::default()));
     world.hear(&[EnforcementEvent::EdgeRemoved { edge: EDGE.parse().unwrap() }]);
     assert_eq!(denied(&pay, &Action::default()), DenyReason::EnforcerUnknown);
+}
+
+#[test]
+fn paths_that_are_added_dont_widen_a_lease_already_given() {
+    let mut world = World::new();
+    world.hear(&[agent_set("acme/hr/bot", &[])]);
+    world.pass(Millis(1));
+    world.lease();
+    let (pay, hr) = (world.session(BOT), world.session("acme/hr/bot"));
+    world.hear(&[edge_set(vec![Some("acme/pay".parse().unwrap())])]);
+    world.pass(Millis(1));
+    world.lease();
+    world.hear(&[edge_set(vec![None])]);
+    world.verify();
+    assert!(permits(&pay, &Action::default()));
+    assert_eq!(denied(&hr, &Action::default()).code(), "OUTSIDE_PATHS", "the lease is from before");
+    world.pass(Millis(1));
+    world.lease();
+    assert!(permits(&hr, &Action::default()));
 }
 
 #[test]

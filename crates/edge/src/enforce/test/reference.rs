@@ -1,8 +1,8 @@
 //! Deciding, slowly and obviously: walks whole views of the core, remembers nothing.
 //!
 //! An action is permitted if every view from the verified one to the last one heard permits it, where a kill of any of them
-//! counts under the labels of any of them; and if the clock lies in the lease, whose length is the least of all of them and
-//! of the view that the lease rests on.
+//! counts under the labels of any of them; if the enforcer's own paths held the agent in all of them and in the view that the
+//! lease rests on; and if the clock lies in the lease, whose length is the least of all of those.
 
 use std::collections::BTreeSet;
 
@@ -61,6 +61,9 @@ impl Reference {
         self.identity(claims, key, &mut against);
         for view in &self.views {
             one_view(view, claims, key, action, &mut against);
+        }
+        if let Some((leased, ..)) = &self.lease {
+            own_paths(leased, claims, &mut against);
         }
         self.rules(claims, action, &mut against);
         let until = self.time(claims, now, &mut against);
@@ -147,19 +150,7 @@ fn one_view(
     action: &Action<'_>,
     against: &mut BTreeSet<&'static str>,
 ) {
-    match view.edges.get(&EDGE.parse::<haltline_core::ids::EdgeName>().unwrap()) {
-        None => {
-            against.insert("ENFORCER_UNKNOWN");
-        }
-        Some(record) => {
-            let holds = |scope: &Option<haltline_core::path::FleetPath>| {
-                scope.as_ref().is_none_or(|fleet| fleet.contains_agent(&claims.agent))
-            };
-            if !record.paths.iter().any(holds) {
-                against.insert("OUTSIDE_PATHS");
-            }
-        }
-    }
+    own_paths(view, claims, against);
     if !view.agents.contains_key(&claims.agent) {
         against.insert("AGENT_UNKNOWN");
     }
@@ -193,6 +184,23 @@ fn one_view(
                 && !any_matches(patterns, name)
             {
                 against.insert("NOT_DECLARED");
+            }
+        }
+    }
+}
+
+/// What the enforcer's own record in one view says.
+fn own_paths(view: &View, claims: &Claims, against: &mut BTreeSet<&'static str>) {
+    match view.edges.get(&EDGE.parse::<haltline_core::ids::EdgeName>().unwrap()) {
+        None => {
+            against.insert("ENFORCER_UNKNOWN");
+        }
+        Some(record) => {
+            let holds = |scope: &Option<haltline_core::path::FleetPath>| {
+                scope.as_ref().is_none_or(|fleet| fleet.contains_agent(&claims.agent))
+            };
+            if !record.paths.iter().any(holds) {
+                against.insert("OUTSIDE_PATHS");
             }
         }
     }
