@@ -46,7 +46,10 @@ pub enum Acks {
     DontCount,
 }
 
-/// Who is at the other end of a stream.
+/// Who is at the other end of a stream: what the log said when it opened, and for as long as it is open.
+///
+/// When the log says something else, the hub ends the stream before it sends anything that rests on the change. What the
+/// enforcer may still do is bounded by what it was: a path that was added serves only under a lease from after that.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Enforcer {
     /// Its registered name.
@@ -279,24 +282,6 @@ impl Tracker {
         self.departures.insert((departed.ends, name));
         for watch in self.watches.values_mut() {
             watch.moved(&holder, left.clone(), &departed.grants);
-        }
-    }
-
-    /// The operator changed whether an enforcer's acknowledgements count. What was counted stays counted.
-    pub fn set_acks(&mut self, name: &EdgeName, acks: Acks) {
-        for stream in self.streams.values_mut().filter(|stream| stream.enforcer.name == *name) {
-            stream.enforcer.acks = acks;
-        }
-    }
-
-    /// An enforcer's paths changed in the log. Paths are only added to what open streams are held to serve: under a view
-    /// from before the change they still permit in the old ones.
-    pub fn set_paths(&mut self, name: &EdgeName, paths: &[Option<FleetPath>], now: BootNanos) {
-        for (id, stream) in self.streams.iter_mut().filter(|(_, stream)| stream.enforcer.name == *name) {
-            stream.enforcer.paths = union(&stream.enforcer.paths, paths);
-            for watch in self.watches.values_mut() {
-                watch.follow(Holder::Stream(*id), &stream.enforcer.paths, &stream.grants, now);
-            }
         }
     }
 
