@@ -30,7 +30,9 @@ fn is_remembered(answer: &Result<Outcome, Rejection>) -> bool {
             | Rejection::DeadlineTooFar { .. }
             | Rejection::CommandTooLarge { .. }
             | Rejection::RequestIdReused
-            | Rejection::UnknownPerson { .. })
+            | Rejection::UnknownPerson { .. }
+            | Rejection::UnknownNode { .. }
+            | Rejection::UnknownEdge { .. })
     )
 }
 

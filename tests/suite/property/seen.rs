@@ -87,12 +87,14 @@ fn assert_same_keys(state: &State, model: &Model) {
 fn assert_same_staleness(state: &State, model: &Model) {
     let everywhere =
         Selector { labels: Labels::from_pairs([("env", "prod")]).unwrap(), ..Selector::default() };
+    let readers = state.for_readers();
     let of_fleets = FLEETS.iter().map(|path| Selector::fleet(fleet(path)));
     let of_agents = AGENTS.iter().map(|path| Selector { agent: Some(agent(path)), ..Selector::default() });
     for selector in [everywhere, Selector::default()].into_iter().chain(of_fleets).chain(of_agents) {
         let seen = state.staleness_touched(&selector);
         let (now, ever) = (model.staleness_now(&selector), model.staleness_ever(&selector));
         assert!(seen >= ever, "a kill of {selector} could be passed for {ever}, and the machine says {seen}");
+        assert_eq!(readers.staleness_touched(&selector), seen, "as readers see it");
         if !state.remembers_staleness() {
             assert_eq!(seen, now, "max_staleness touched by {selector}");
         }
@@ -124,7 +126,9 @@ fn assert_same_fleet(state: &State, model: &Model, path: &FleetPath) {
     let kills: Vec<_> =
         model.kills.iter().filter(|(_, kill)| stops_all(&kill.selector)).map(|(id, _)| *id).collect();
     assert_eq!(state.kills_stopping_fleet(path), kills, "kills of {path}");
-    assert_eq!(state.live_instances(path), model.instances_under(path.as_str()), "instances under {path}");
+    let instances = model.instances_under(path.as_str());
+    assert_eq!(state.live_instances(path), instances, "instances under {path}");
+    assert_eq!(state.for_readers().live_instances(path), instances, "the same, as readers see it");
 }
 
 /// Limits as plain numbers.

@@ -13,7 +13,7 @@ use crate::{
     limits::PATTERNS_MAX,
     outcome::IssuedCredential,
     path::{AgentPath, FleetPath},
-    policy::{IntentList, PolicyError},
+    policy::{IntentList, Limits, PolicyError},
     rejection::{CredentialIdName, Outcome, Rejection, Table},
     selector::Subject,
     time::{ClusterTime, Millis},
@@ -196,8 +196,14 @@ impl State {
     /// Room in the table, and for one more running copy in each fleet above, unless the instance lives already.
     fn check_room(&self, command: &CredentialIssue) -> Result<(), Rejection> {
         if self.derived.live.credentials_of(command.instance).next().is_none() {
-            for path in command.agent.fleet().self_and_ancestors() {
-                let (live, max) = (self.live_instances(&path), self.effective_limits(&path).instances);
+            let mut limits = Limits::default();
+            let fleets: Vec<FleetPath> = command.agent.fleet().self_and_ancestors().collect();
+            // From the top, so that what each fleet inherits is known when it has its turn.
+            for path in fleets.into_iter().rev() {
+                if let Some(fleet) = self.fleets.get(path.as_str()) {
+                    limits = limits.narrowed_by(fleet.limits);
+                }
+                let (live, max) = (self.live_instances(&path), limits.effective().instances);
                 if live >= u64::from(max) {
                     return Err(Rejection::InstanceLimit { path, live, max });
                 }
