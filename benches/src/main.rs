@@ -5,6 +5,8 @@
 #![allow(clippy::float_arithmetic, reason = "statistics of measurements; nothing here decides anything")]
 
 mod commit;
+mod decide;
+mod edge;
 mod etcd;
 mod failover;
 mod failure;
@@ -12,9 +14,11 @@ mod haltline;
 mod latency;
 mod load;
 mod machine;
+mod memory;
 mod process_cpu;
 mod report;
 mod spread;
+mod token;
 mod workload;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -51,6 +55,15 @@ enum Bench {
     Commit(commit::CommitArguments),
     /// How long writes are refused after the leader was killed
     Failover(failover::FailoverArguments),
+    /// What one warm decision of an enforcer costs
+    Decide(decide::DecideArguments),
+    /// What the first decision for a token costs, beside one bare check of a signature
+    Token(token::TokenArguments),
+    /// What an enforcer holds in memory, and how long it loads
+    Memory(memory::MemoryArguments),
+    /// The process that `memory` measures
+    #[command(hide = true)]
+    LoadView(memory::LoadArguments),
 }
 
 #[tokio::main]
@@ -74,7 +87,18 @@ async fn run(Arguments { general, bench }: Arguments) -> Result<(), Failure> {
     match bench {
         Bench::Commit(arguments) => commit::run(&general, &arguments).await,
         Bench::Failover(arguments) => failover::run(&general, &arguments).await,
+        Bench::Decide(arguments) => alone(move || decide::run(&general, &arguments)).await,
+        Bench::Token(arguments) => alone(move || token::run(&general, &arguments)).await,
+        Bench::Memory(arguments) => alone(move || memory::run(&general, &arguments)).await,
+        Bench::LoadView(arguments) => alone(move || memory::load(&arguments)).await,
     }
+}
+
+/// Runs what computes without a pause on a thread of its own, which ends with the program: so that it can be interrupted.
+async fn alone(bench: impl FnOnce() -> Result<(), Failure> + Send + 'static) -> Result<(), Failure> {
+    let (sender, result) = tokio::sync::oneshot::channel();
+    std::thread::spawn(move || sender.send(bench()));
+    result.await.unwrap_or_else(|_| Err(edge::failed(&"the benchmark panicked")))
 }
 
 impl General {

@@ -102,6 +102,8 @@ pub const DELEGATION_DEPTH_CEILING: u32 = 8;
 pub const DELEGATION_DEPTH_DEFAULT: u32 = 4;
 /// Live instances under one fleet, at most and by default (design 04: sizes to serve).
 pub const INSTANCES_CEILING: u32 = 1_000_000;
+/// How far fleets and agents are counted to say why a fleet can't be deleted: it happens while an entry is applied.
+pub const NOT_EMPTY_COUNTED_MAX: u64 = 1_000;
 /// Longest life of a join token: the time to carry it to another machine and start an enforcer there.
 pub const JOIN_TOKEN_TTL_MAX: Millis = Millis(60 * 60 * 1_000);
 /// Longest life of a kill that expires by itself, and longest drain.
@@ -353,6 +355,8 @@ pub const SYNC_WELCOME_TIMEOUT: Millis = Millis(5_000);
 pub const EDGE_PROBE_INTERVAL_MIN: Millis = Millis(25);
 /// Longest time between two probes: position and health of an enforcer stay known however lazy its fleets are.
 pub const EDGE_PROBE_INTERVAL_MAX: Millis = Millis(10_000);
+/// How long a hub may take to answer before the next one is dialled beside it: a handshake around the world.
+pub const HUB_DIAL_STAGGER: Millis = Millis(300);
 /// Shortest time after which unanswered probes make an enforcer turn to another hub: a leader's election fits often.
 pub const HUB_SILENCE_MIN: Millis = Millis(400);
 /// How long a hub may take for one chunk of a view.
@@ -416,9 +420,9 @@ pub const PUBLIC_SOURCES_MAX: usize = 8_192;
 /// Events that an enforcer has heard of and no verified statement covers yet: half a minute at two thousand a second,
 /// and a probe covers them all. Past that a frame is refused until the next Fresh.
 pub const EVENTS_UNVERIFIED_MAX: usize = 65_536;
-/// Changes of the view that are remembered by what they touch, so that sessions which they don't touch needn't look
-/// everything up anew. A session that wasn't asked for longer does.
-pub const CHANGES_REMEMBERED: usize = 64;
+/// Changes of the view that are remembered by what they touch, four bytes each, so that sessions which they don't touch
+/// needn't look everything up anew: at a thousand a second, sessions that are asked once a second. Those that aren't do.
+pub const CHANGES_REMEMBERED: usize = 1_024;
 /// Sessions that one enforcer holds: agents of ten busy machines. Past that the longest unused token is forgotten, and a
 /// new one is refused if all are in use.
 pub const SESSIONS_MAX: usize = 262_144;

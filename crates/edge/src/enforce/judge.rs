@@ -15,7 +15,7 @@ use haltline_core::{
 use super::{
     action::Action,
     facts::Facts,
-    memo::Judgement,
+    memo::{Judgement, shapes_with},
     policy::{LISTS, list_of},
     rules::{Rule, Rules},
     tag::Tag,
@@ -33,7 +33,7 @@ pub(super) struct Judge {
     rules: Vec<Arc<Rule>>,
     /// The entry that issued the credential.
     issued: LogIndex,
-    /// Where the rules stand that look at the action alone.
+    /// Where those rules stand that look at the action alone.
     all_rules: Rules,
     /// The agent's labels under which the rules were found.
     labels: Vec<Labels>,
@@ -74,33 +74,34 @@ impl Judge {
             return Err(DenyReason::NotDeclared { list, scope: scope.clone() });
         }
         let fits =
-            |rule: &Rule| condition_on(&rule.selector, list).is_none_or(|pattern| pattern.matches(name));
-        let shapes = self.rules().filter(|rule| fits(rule)).fold(0, |shapes, rule| shapes | 1 << shape(rule));
-        Ok(Judgement { shapes })
+            |rule: &Rule| condition_on(&rule.selector, list).is_some_and(|pattern| pattern.matches(name));
+        let here = self.all_rules.of_actions_with(place, name).filter(|rule| self.counts(rule));
+        let found = self.rules.iter().chain(here).filter(|rule| fits(rule));
+        let shapes = found.fold(0, |shapes, rule| shapes | 1 << rule.shape());
+        // Rules that don't look at this part don't mind what it is.
+        Ok(Judgement { shapes: shapes | !shapes_with(place) | self.all_rules.shapes_elsewhere(place) })
     }
 
-    fn rules(&self) -> impl Iterator<Item = &Arc<Rule>> {
-        let counts = |rule: &&Arc<Rule>| rule.stops_what_runs() && rule.counts_for(self.issued);
-        let of_actions = self.all_rules.under(Tag::SOME_ACTIONS).filter(counts);
-        self.rules.iter().chain(of_actions)
+    fn counts(&self, rule: &Rule) -> bool {
+        rule.stops_what_runs() && rule.counts_for(self.issued)
     }
 
     /// Whether a rule stops this action as a whole.
     pub(super) fn stopping_rule(&self, facts: &Facts, action: &Action<'_>) -> Result<(), DenyReason> {
+        let names = action.names().into_iter().take(3).enumerate();
+        let by_name = names
+            .filter_map(|(place, name)| name.map(|name| Tag::name(place, name)))
+            .chain([Tag::SOME_ACTIONS])
+            .flat_map(|tag| self.all_rules.under(tag))
+            .filter(|rule| self.counts(rule));
         let stops = |rule: &Rule| {
             self.labels.iter().any(|labels| rule.selector.matches(&facts.subject(labels, action)))
         };
-        match self.rules().find(|rule| stops(rule)) {
+        match self.rules.iter().chain(by_name).find(|rule| stops(rule)) {
             Some(rule) => Err(rule.reason(facts)),
             None => Ok(()),
         }
     }
-}
-
-/// Which parts of an action a rule looks at: see [`super::memo::shapes_with`].
-fn shape(rule: &Rule) -> u8 {
-    let [tool, model, resource] = rule.looks_at().map(u8::from);
-    tool | model << 1 | resource << 2
 }
 
 fn any_matches(patterns: &[Pattern], name: &str) -> bool {

@@ -53,7 +53,29 @@ impl Rule {
             .or_else(|| selector.agent.as_ref().map(|agent| Tag::path(agent.as_str())))
             .or_else(|| selector.fleet.as_ref().map(|fleet| Tag::path(fleet.as_str())))
             .or_else(|| selector.labels.iter().next().map(|(key, value)| Tag::label(key, value)))
+            .or_else(|| self.plain_name().map(|(place, name)| Tag::name(place, name)))
             .unwrap_or(if self.is_conditional() { Tag::SOME_ACTIONS } else { Tag::EVERYTHING })
+    }
+
+    /// The first name that it looks for as it stands, not by a pattern, and its place in [`super::policy::LISTS`].
+    fn plain_name(&self) -> Option<(usize, &str)> {
+        let Selector { tool, model, resource, .. } = &self.selector;
+        let names = [tool, model, resource].into_iter().enumerate();
+        names
+            .filter_map(|(place, pattern)| Some((place, pattern.as_ref()?.as_str())))
+            .find(|(_, pattern)| !pattern.contains('*'))
+    }
+
+    /// Whether it names nobody, only what is done.
+    fn is_of_actions(&self) -> bool {
+        let only_actions = Selector { tool: None, model: None, resource: None, ..self.selector.clone() };
+        self.is_conditional() && only_actions.is_everything()
+    }
+
+    /// Which parts of an action it looks at: see [`super::memo::shapes_with`].
+    pub(super) fn shape(&self) -> usize {
+        let [tool, model, resource] = self.looks_at().map(usize::from);
+        tool | model << 1 | resource << 2
     }
 
     /// What a change of it touches. Who carries a label may change, so a rule that stands under one touches everything.
@@ -114,10 +136,10 @@ fn place(rule: &Rule) -> Place {
 pub(super) struct Rules {
     by_place: OrdMap<Place, Arc<Rule>>,
     /// How many have a condition on labels; while there are none, labels needn't be worked out.
-    labelled: usize,
-    /// How many of those under [`Tag::SOME_ACTIONS`] look at a tool, a model, a resource: there may be thousands, and a
-    /// session's standing needs no more of them.
-    of_actions: [usize; 3],
+    labelled: u32,
+    /// How many name nobody, by their shape and by the place of the name under which they stand (the last: by none). There
+    /// may be thousands, and sessions that do nothing of the kind needn't look at each.
+    of_actions: [[u32; 4]; 8],
 }
 
 impl Rules {
@@ -138,19 +160,35 @@ impl Rules {
         }
     }
 
-    fn count(&mut self, rule: &Rule, change: impl Fn(&mut usize)) {
+    fn count(&mut self, rule: &Rule, change: impl Fn(&mut u32)) {
         if !rule.selector.labels.is_empty() {
             change(&mut self.labelled);
         }
-        if rule.home() == Tag::SOME_ACTIONS {
-            let looks = rule.looks_at().into_iter().zip(&mut self.of_actions);
-            looks.filter(|(looks, _)| *looks).for_each(|(_, count)| change(count));
+        if rule.is_of_actions() {
+            let place = rule.plain_name().map_or(3, |(place, _)| place);
+            change(&mut self.of_actions[rule.shape()][place]);
         }
     }
 
-    /// Whether rules that stand under [`Tag::SOME_ACTIONS`] look at the tool, the model, the resource.
+    /// Whether rules that name nobody look at the tool, the model, the resource.
     pub(super) fn of_actions_look_at(&self) -> [bool; 3] {
-        self.of_actions.map(|count| count > 0)
+        let is_there = |shape: usize| self.of_actions[shape].iter().any(|count| *count > 0);
+        [0, 1, 2].map(|place| (0..8).any(|shape| shape & 1 << place != 0 && is_there(shape)))
+    }
+
+    /// Rules that name nobody and that a name in this place could meet.
+    pub(super) fn of_actions_with(&self, place: usize, name: &str) -> impl Iterator<Item = &Arc<Rule>> {
+        self.under(Tag::SOME_ACTIONS).chain(self.under(Tag::name(place, name)))
+    }
+
+    /// The shapes of rules that look at this place and stand under the name in another: whether they fit isn't looked up
+    /// here.
+    pub(super) fn shapes_elsewhere(&self, place: usize) -> u8 {
+        let is_elsewhere = |shape: usize| {
+            let counts = self.of_actions[shape].iter().take(3).enumerate();
+            shape & 1 << place != 0 && counts.filter(|(home, _)| *home != place).any(|(_, count)| *count > 0)
+        };
+        (0..8).filter(|shape| is_elsewhere(*shape)).fold(0, |shapes, shape| shapes | 1 << shape)
     }
 
     /// Whether any rule looks at labels.
@@ -184,7 +222,8 @@ mod tests {
         assert_eq!(rule("fleet=acme label=a=b").home(), Tag::path("acme"));
         assert_eq!(rule("label=a=b label=c=d tool=t").home(), Tag::label("a", "b"));
         assert_eq!(rule("label=a=b").touches(), Tag::EVERYTHING);
-        assert_eq!(rule("tool=t").home(), Tag::SOME_ACTIONS);
+        assert_eq!(rule("tool=t*").home(), Tag::SOME_ACTIONS);
+        assert_eq!(rule("tool=t* model=m").home(), Tag::name(1, "m"));
         assert_eq!(rule("tool=t").touches(), Tag::EVERYTHING);
         assert_eq!(rule("").home(), Tag::EVERYTHING);
     }
@@ -208,12 +247,17 @@ mod tests {
     #[test]
     fn only_what_stands_under_a_tag_is_found_there() {
         let mut rules = Rules::default();
-        let texts = ["fleet=acme", "agent=acme/x", "tool=t", "", "lineage=00112233445566778899aabbccddeeff"];
+        let texts = ["fleet=acme", "agent=acme/x", "tool=t*", "", "lineage=00112233445566778899aabbccddeeff"];
         texts.iter().for_each(|text| rules.insert(&rule(text)));
         for tag in [Tag::path("acme"), Tag::path("acme/x"), Tag::EVERYTHING, Tag::SOME_ACTIONS] {
             assert_eq!(rules.under(tag).count(), 1, "{tag:?}");
         }
         assert_eq!(rules.of_actions_look_at(), [true, false, false]);
+        rules.insert(&rule("tool=t model=m"));
+        assert_eq!(rules.of_actions_look_at(), [true, true, false]);
+        assert_eq!(rules.of_actions_with(0, "t").count(), 2);
+        assert_eq!(rules.of_actions_with(1, "m").count(), 1);
+        assert_eq!([0, 1, 2].map(|place| rules.shapes_elsewhere(place)), [0, 0b1000, 0]);
         assert_eq!(rules.under(Tag::path("acme/y")).count(), 0);
     }
 }

@@ -161,8 +161,9 @@ impl<C: Clock> SessionState<C> {
             let scope = Some(self.facts.fleet().clone());
             return Err(DenyReason::Stale { scope, max_staleness, ended: lease_end });
         }
-        if standing.looks() != Looks::default() {
-            self.judge_action(view, standing.looks(), action)?;
+        let (generation, looks) = (view.changes.generation, standing.looks());
+        if looks != Looks::default() && !self.names_are_fine(generation, looks, action) {
+            self.judge_action(view, looks, action)?;
         }
         Ok(lease_end.min(ends))
     }

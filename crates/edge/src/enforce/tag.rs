@@ -15,7 +15,7 @@ pub(super) struct Tag(u32);
 impl Tag {
     /// Touches every session.
     pub(super) const EVERYTHING: Self = Self(0);
-    /// Where rules stand that name nobody, only what is done.
+    /// Where rules stand that name nobody, only what is done, and that by patterns.
     pub(super) const SOME_ACTIONS: Self = Self(1);
 
     /// A fleet or an agent; they share one space of names.
@@ -36,6 +36,12 @@ impl Tag {
     /// Whoever carries a label.
     pub(super) fn label(key: &str, value: &str) -> Self {
         Self::of(b'l', &[key.as_bytes(), b"=", value.as_bytes()])
+    }
+
+    /// Whatever is done with a tool, a model, a resource of this name: `place` is that of its list in
+    /// [`super::policy::LISTS`].
+    pub(super) fn name(place: usize, name: &str) -> Self {
+        Self::of(b'0' + place as u8, &[name.as_bytes()])
     }
 
     /// What a revocation ends; `None` where a selector says it.
@@ -73,6 +79,8 @@ mod tests {
             Tag::grant(&GrantId(id)),
             Tag::instance(&InstanceId(id)),
             Tag::label("a", "b"),
+            Tag::name(0, "acme"),
+            Tag::name(1, "acme"),
         ];
         for (at, tag) in tags.iter().enumerate() {
             assert!(!tags[at + 1..].contains(tag), "{tag:?}");
