@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     command::{Caller, RevocationTarget, Role, RoleBinding},
     ids::{ApprovalId, EdgeName, JoinTokenId, KillId, NodeId, PersonId, Version},
-    limits::{APPROVALS_REQUIRED_MAX, REQUEST_LIFETIME_MAX},
+    limits::{APPROVALS_REQUIRED_MAX, NOT_EMPTY_COUNTED_MAX, REQUEST_LIFETIME_MAX},
     path::{AgentPath, FleetPath},
     policy::{LimitName, PolicyError},
     selector::Selector,
@@ -151,13 +151,13 @@ pub enum Rejection {
         path: FleetPath,
     },
     /// The fleet still holds something.
-    #[error("fleet `{path}` still holds {fleets} fleets and {agents} agents; delete those first")]
+    #[error("fleet `{path}` still holds {} fleets and {} agents; delete those first", Counted(*.fleets), Counted(*.agents))]
     FleetNotEmpty {
         /// The path.
         path: FleetPath,
-        /// Fleets below it.
+        /// Fleets below it, counted up to [`NOT_EMPTY_COUNTED_MAX`].
         fleets: u64,
-        /// Agents below it.
+        /// Agents below it, counted up to [`NOT_EMPTY_COUNTED_MAX`].
         agents: u64,
     },
     /// Somebody else changed it in between.
@@ -673,6 +673,16 @@ impl<T: std::fmt::Display> std::fmt::Display for Nearest<'_, T> {
             Some(name) => write!(f, "; did you mean `{name}`?"),
             None => Ok(()),
         }
+    }
+}
+
+/// A number that is counted no further than [`NOT_EMPTY_COUNTED_MAX`].
+struct Counted(u64);
+
+impl std::fmt::Display for Counted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let more = if self.0 < NOT_EMPTY_COUNTED_MAX { "" } else { " or more" };
+        write!(f, "{}{more}", self.0)
     }
 }
 

@@ -9,13 +9,12 @@ use imbl::{OrdMap, OrdSet};
 use super::{Due, Effects, State, change::ChangeKind, records::Credential};
 use crate::{
     command::{CredentialIssue, RevocationTarget},
-    ids::{CredentialId, GrantId, InstanceId, KillId, PersonId},
+    ids::{CredentialId, GrantId, InstanceId, PersonId},
     limits::PATTERNS_MAX,
     outcome::IssuedCredential,
     path::{AgentPath, FleetPath},
     policy::{IntentList, Limits, PolicyError},
     rejection::{CredentialIdName, Outcome, Rejection, Table},
-    selector::Subject,
     time::{ClusterTime, Millis},
 };
 
@@ -158,29 +157,6 @@ impl State {
             Some(kill) => Err(Rejection::Killed { kill, agent: command.agent.clone() }),
             None => Ok(()),
         }
-    }
-
-    /// The first kill in force that stops new credentials of an instance. One that only stops some actions doesn't.
-    fn kill_stopping_issue(
-        &self,
-        agent: &AgentPath,
-        instance: InstanceId,
-        lineage: &[GrantId],
-    ) -> Option<KillId> {
-        if self.kills.is_empty() {
-            return None;
-        }
-        let labels = self.effective_labels(agent);
-        let subject = Subject {
-            agent,
-            instance: Some(instance),
-            lineage,
-            labels: &labels,
-            tool: None,
-            model: None,
-            resource: None,
-        };
-        self.kills.iter().find(|(_, kill)| kill.selector.matches(&subject)).map(|(id, _)| *id)
     }
 
     fn lifetime(&self, command: &CredentialIssue) -> Result<Millis, Rejection> {

@@ -86,6 +86,7 @@ impl State {
             drain_ends,
             expires,
         };
+        self.derived.kills.insert(id, &kill);
         self.kills.insert(id, kill);
         let force = if drain_ends.is_some() { KillForce::Draining } else { KillForce::Denying };
         self.emit(EnforcementEvent::KillSet { kill: id, selector: selector.clone(), force }, effects);
@@ -154,7 +155,7 @@ impl State {
         {
             return Err(self.unknown_agent(agent));
         }
-        let is_met = selector.labels.is_empty() || self.agents_touched(selector).next().is_some();
+        let is_met = selector.labels.is_empty() || self.touches_any(selector);
         if is_met { Ok(()) } else { Err(Rejection::NothingMatches { selector: Box::new(selector.clone()) }) }
     }
 
@@ -238,6 +239,7 @@ impl State {
     /// Takes a kill out of force, by people or (without a reason) by its expiry.
     pub(super) fn lift(&mut self, id: KillId, reason: Option<Reason>, effects: &mut Effects) {
         let Some(kill) = self.kills.remove(&id) else { return };
+        self.derived.kills.remove(id, &kill);
         let forget = |due: &mut imbl::OrdSet<_>, time: Option<_>, what: Due| {
             if let Some(time) = time {
                 due.remove(&(time, what));

@@ -12,6 +12,7 @@ mod credentials;
 mod enforcers;
 mod expiry;
 mod kills;
+mod lookups;
 mod people;
 mod receipts;
 pub mod records;
@@ -107,6 +108,8 @@ struct Derived {
     remembered: usize,
     live: credentials::Live,
     staleness: staleness::StalenessIndex,
+    labelled: lookups::LabelIndex,
+    kills: lookups::KillIndex,
 }
 
 /// What happens by itself at some cluster time.
@@ -298,6 +301,13 @@ impl State {
         for (id, kill) in &self.kills {
             derived.due.extend(kill.drain_ends.map(|time| (time, Due::DrainEnds(*id))));
             derived.due.extend(kill.expires.map(|time| (time, Due::KillExpires(*id))));
+            derived.kills.insert(*id, kill);
+        }
+        for (path, fleet) in &self.fleets {
+            derived.labelled.relabel(path.as_str(), None, Some(&fleet.labels));
+        }
+        for (path, agent) in &self.agents {
+            derived.labelled.relabel(path.as_str(), None, Some(&agent.labels));
         }
         for (target, revocation) in &self.revocations {
             derived.due.insert((revocation.ends, Due::RevocationEnds(target.clone())));
@@ -460,6 +470,8 @@ impl State {
             remembered: self.derived.remembered,
             live: self.derived.live.clone(),
             staleness: self.derived.staleness.clone(),
+            labelled: self.derived.labelled.clone(),
+            kills: self.derived.kills.clone(),
         };
         Self {
             cluster: cluster.clone(),

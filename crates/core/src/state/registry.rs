@@ -9,6 +9,7 @@ use crate::{
     command::{AgentDelete, AgentRegister, AgentUpdate, FleetCreate, FleetDelete, FleetUpdate},
     event::{EnforcementEvent, FleetPolicy},
     ids::Version,
+    limits::NOT_EMPTY_COUNTED_MAX,
     path::{AgentPath, FleetPath},
     policy::{EffectiveLimits, Intent, Limits},
     rejection::{Outcome, Rejection, Table},
@@ -97,15 +98,17 @@ impl State {
         let fleet = self.fleet(path)?;
         let own_staleness = fleet.limits.max_staleness;
         check_version(path, command.expected_version, fleet.version)?;
-        let agents = self.agents_under(Some(path)).count() as u64;
-        let fleets = self.fleets_under(Some(path)).count() as u64 - 1;
+        let counted = NOT_EMPTY_COUNTED_MAX as usize;
+        let agents = self.agents_under(Some(path)).take(counted).count() as u64;
+        let fleets = self.fleets_under(Some(path)).skip(1).take(counted).count() as u64;
         if agents + fleets > 0 {
             return Err(Rejection::FleetNotEmpty { path: path.clone(), fleets, agents });
         }
         self.check_room_for_old_staleness(path)?;
         self.remember_staleness(path, own_staleness);
         self.index_staleness(path, own_staleness, None);
-        self.fleets.remove(path.as_str());
+        let labels = self.fleets.remove(path.as_str()).map(|fleet| fleet.labels);
+        self.derived.labelled.relabel(path.as_str(), labels.as_ref(), None);
         self.emit(EnforcementEvent::FleetRemoved { path: path.clone() }, effects);
         effects.changed(ChangeKind::FleetDeleted { path: path.clone() });
         Ok(Outcome::FleetDeleted { path: path.clone() })
@@ -165,7 +168,8 @@ impl State {
     ) -> Result<Outcome, Rejection> {
         let path = &command.path;
         check_version(&path.as_fleet(), command.expected_version, self.agent(path)?.version)?;
-        self.agents.remove(path.as_str());
+        let labels = self.agents.remove(path.as_str()).map(|agent| agent.labels);
+        self.derived.labelled.relabel(path.as_str(), labels.as_ref(), None);
         self.emit(EnforcementEvent::AgentRemoved { path: path.clone() }, effects);
         effects.changed(ChangeKind::AgentDeleted { path: path.clone() });
         Ok(Outcome::AgentDeleted { path: path.clone() })
@@ -176,6 +180,8 @@ impl State {
         let before = self.fleets.get(path.as_str());
         let is_news = before.is_none_or(|before| policy_of(before) != policy);
         let own_staleness = before.and_then(|before| before.limits.max_staleness);
+        let labels = before.map(|before| &before.labels);
+        self.derived.labelled.relabel(path.as_str(), labels, Some(&fleet.labels));
         self.index_staleness(path, own_staleness, fleet.limits.max_staleness);
         self.fleets.insert(path.clone(), fleet);
         if is_news {
@@ -185,6 +191,8 @@ impl State {
 
     fn store_agent(&mut self, path: &AgentPath, agent: Agent, effects: &mut Effects) {
         let labels = agent.labels.clone();
+        let before = self.agents.get(path.as_str()).map(|before| &before.labels);
+        self.derived.labelled.relabel(path.as_str(), before, Some(&labels));
         self.agents.insert(path.clone(), agent);
         self.emit(EnforcementEvent::AgentSet { path: path.clone(), labels }, effects);
     }
