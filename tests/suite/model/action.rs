@@ -113,6 +113,9 @@ fn cluster(world: &World, scenario: &Scenario, to: &mut Vec<Action>) {
     if is_quiet && world.left.removals > 0 {
         to.push(Action::CommitOther(Entry::RemoveSecondNode));
     }
+    if is_quiet && world.left.paths > 0 {
+        to.push(Action::CommitOther(Entry::AddPath));
+    }
     if world.left.elections > 0 {
         to.push(Action::Elect);
     }

@@ -1,4 +1,4 @@
-//! The seeded mistakes *Lease* and *Tracker* of the verification design, and two more that its rules speak of.
+//! The seeded mistakes *Lease* and *Tracker* of the verification design, and three more that building it showed.
 //!
 //! Each breaks a guarantee in some schedule, and the search must find one. A mistake is put into the model, around the real
 //! code that it drives, never into that code: so there is nothing to switch off in what ships.
@@ -48,6 +48,8 @@ pub(super) enum Mistake {
     RelayForgets,
     /// A relay acknowledges as soon as it is up again.
     RelayAcksAfterRestart,
+    /// A path that is added serves under a lease from before.
+    PathAddedToLease,
     /// A member that was removed lately isn't waited for.
     FormerMemberForgotten,
     /// A relay answers an edge with what it had asked for before.
@@ -76,6 +78,7 @@ pub(super) const ALL: &[(Mistake, Scenario)] = &[
     (Mistake::UnsentAfterClear, scenario::STREAMS),
     (Mistake::RelayForgets, scenario::RELAY),
     (Mistake::RelayAcksAfterRestart, scenario::RELAY),
+    (Mistake::PathAddedToLease, scenario::PATHS),
     (Mistake::FormerMemberForgotten, scenario::MEMBERS),
     (Mistake::RelayAnswersFromBefore, scenario::RELAY),
 ];

@@ -126,6 +126,11 @@ fn removed_members_keep_the_guarantees() {
 }
 
 #[test]
+fn paths_that_are_added_keep_the_guarantees() {
+    keeps_the_guarantees(scenario::PATHS);
+}
+
+#[test]
 fn relays_keep_the_guarantees() {
     keeps_the_guarantees(scenario::RELAY);
 }

@@ -34,6 +34,8 @@ pub(super) struct Moves {
     pub(super) tightenings: u8,
     /// Changes of `L` to double.
     pub(super) loosenings: u8,
+    /// Paths that are added to what edges serve.
+    pub(super) paths: u8,
 }
 
 /// A world to search.
@@ -57,6 +59,8 @@ pub(super) struct Scenario {
     pub(super) kill_in_two_steps: bool,
     /// Whether an answer is prepared at one time and sent at another.
     pub(super) answer_in_two_steps: bool,
+    /// Whether the kill stops what edges serve only once a path is added; otherwise it stops everything.
+    pub(super) kills_an_added_path: bool,
     /// Whether hubs watch, report and acknowledge as soon as they can. That makes the kill enforced soonest, but also
     /// refuses old answers soonest; so both are searched.
     pub(super) is_eager: bool,
@@ -76,6 +80,7 @@ const BASE: Scenario = Scenario {
     edge_clock: Clock::Slow,
     kill_in_two_steps: false,
     answer_in_two_steps: false,
+    kills_an_added_path: false,
     is_eager: true,
     moves: Moves {
         probes: 2,
@@ -90,6 +95,7 @@ const BASE: Scenario = Scenario {
         removals: 0,
         tightenings: 0,
         loosenings: 0,
+        paths: 0,
     },
     shows: &[Sight::Acked, Sight::Fenced, Sight::PermitOfTheKilled],
 };
@@ -180,6 +186,15 @@ pub(super) const MEMBERS: Scenario = Scenario {
     ..BASE
 };
 
+/// A path that is added to what edges serve, and then killed.
+pub(super) const PATHS: Scenario = Scenario {
+    name: "paths",
+    nodes: 2,
+    kills_an_added_path: true,
+    moves: Moves { paths: 1, ..BASE.moves },
+    ..BASE
+};
+
 /// A relay whose acknowledgements are taken.
 pub(super) const RELAY: Scenario = Scenario {
     name: "relay",
@@ -212,6 +227,7 @@ pub(super) const LARGE: &[Scenario] = &[
     Scenario { is_eager: false, moves: Moves { closes: 1, steps: 1, ..RESTARTS.moves }, ..RESTARTS },
     Scenario { is_eager: false, moves: Moves { edge_restarts: 1, steps: 1, ..DECISIONS.moves }, ..DECISIONS },
     Scenario { moves: Moves { probes: 2, closes: 1, ..MEMBERS.moves }, ..MEMBERS },
+    Scenario { is_eager: false, moves: Moves { closes: 1, ..PATHS.moves }, ..PATHS },
     Scenario { is_eager: false, moves: Moves { edge_restarts: 1, ..RELAY.moves }, ..RELAY },
     Scenario { is_eager: false, ..RELAY_UNTRUSTED },
 ];

@@ -10,7 +10,9 @@ use haltline_core::{
     enforcement::{Enforcement, Membership},
     ids::{LogIndex, NodeId, Nonce},
     lease::{BootNanos, Drift, Lease, LeaseBook},
+    path::FleetPath,
     receipt::EnforcedRule,
+    selector::Selector,
     time::Millis,
     tracker::{Acks, Enforcer, StreamId, Tracker, WatchId},
 };
@@ -28,6 +30,8 @@ pub(super) enum Entry {
     Kill,
     Staleness(Millis),
     RemoveSecondNode,
+    /// Edges serve the fleet that will be killed, and didn't before.
+    AddPath,
 }
 
 /// Who serves a stream.
@@ -164,8 +168,9 @@ pub(super) fn node_id(node: usize) -> NodeId {
     NodeId(node as u64 + 1)
 }
 
-fn enforcer(name: &str, acks: Acks) -> Enforcer {
-    Enforcer { name: name.parse().expect("a plain name"), paths: Arc::from([None]), acks }
+/// What edges serve at first where the scenario is about paths, and what is added.
+fn fleet(path: &str) -> Option<FleetPath> {
+    Some(path.parse().expect("a plain path"))
 }
 
 impl World {
@@ -205,7 +210,7 @@ impl World {
         world.membership.observe(&members, fences, observer_clock.read(0));
         if scenario.edge_at.is_none() {
             let acks = if scenario.relay_trusted { Acks::Count } else { Acks::DontCount };
-            let upstream = world.open(scenario, Hub::Node(0), enforcer("relay", acks));
+            let upstream = world.open(scenario, Hub::Node(0), "relay", acks);
             world.relay = Some(Relay {
                 view: LogIndex(1),
                 book: LeaseBook::default(),
@@ -223,9 +228,15 @@ impl World {
     }
 
     /// Opens a stream and returns its id.
-    fn open(&mut self, scenario: &Scenario, hub: Hub, enforcer: Enforcer) -> StreamId {
+    fn open(&mut self, scenario: &Scenario, hub: Hub, name: &str, acks: Acks) -> StreamId {
         self.streams_opened += 1;
         let stream = StreamId(self.streams_opened);
+        let paths = match (scenario.kills_an_added_path, self.has_path(self.applied(hub))) {
+            (false, _) => Arc::from([None]),
+            (true, false) => Arc::from([fleet("first")]),
+            (true, true) => Arc::from([fleet("first"), fleet("added")]),
+        };
+        let enforcer = Enforcer { name: name.parse().expect("a plain name"), paths, acks };
         let now = hub.clock(scenario).read(self.now);
         self.tracker(hub).open(stream, enforcer, now).expect("far below its bounds");
         stream
@@ -233,7 +244,7 @@ impl World {
 
     /// Connects an edge.
     pub(super) fn attach(&mut self, scenario: &Scenario, edge: usize, hub: Hub) {
-        let stream = self.open(scenario, hub, enforcer("edge", Acks::Count));
+        let stream = self.open(scenario, hub, "edge", Acks::Count);
         self.edges[edge].stream = Some((hub, stream));
     }
 
@@ -268,6 +279,24 @@ impl World {
         changed.unwrap_or(L)
     }
 
+    /// Whether the path is added in the view at an index.
+    fn has_path(&self, index: LogIndex) -> bool {
+        self.log.iter().take(index.0 as usize).any(|entry| *entry == Entry::AddPath)
+    }
+
+    /// What the kill stops.
+    pub(super) fn selector(scenario: &Scenario) -> Selector {
+        let added = scenario.kills_an_added_path.then(|| fleet("added")).flatten();
+        Selector { fleet: added, ..Selector::default() }
+    }
+
+    /// Whether an edge serves what the kill stops, in this view, under this lease.
+    fn serves(&self, scenario: &Scenario, mistake: Option<Mistake>, lease: Lease, view: LogIndex) -> bool {
+        let lease_counts = mistake != Some(Mistake::PathAddedToLease);
+        !scenario.kills_an_added_path
+            || (self.has_path(view) && (!lease_counts || self.has_path(lease.index)))
+    }
+
     /// The largest `L` that a lease may rest on which the kill stops.
     pub(super) fn staleness_of_kill(&self) -> Millis {
         let last = self.kill.map_or(self.committed, |kill| kill.index);
@@ -282,7 +311,10 @@ impl World {
             let by_decision = edge.deciding.map(|(view, lease)| (view, Some(lease)));
             let ways = [Some((edge.view, edge.book.lease())), by_decision];
             ways.into_iter().flatten().any(|(view, lease)| {
-                view < kill.index && lease.is_some_and(|lease| self.permits(mistake, lease, view, now))
+                let can = |lease| {
+                    self.permits(mistake, lease, view, now) && self.serves(scenario, mistake, lease, view)
+                };
+                view < kill.index && lease.is_some_and(can)
             })
         })
     }

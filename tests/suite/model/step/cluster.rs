@@ -41,6 +41,7 @@ impl Step<'_> {
                 left.removals -= 1;
                 self.world.removed = Some(self.world.now);
             }
+            Entry::AddPath => left.paths -= 1,
             Entry::Founded | Entry::Kill => return None,
         }
         self.world.log.push(entry);
@@ -69,14 +70,26 @@ impl Step<'_> {
             return None;
         }
         let before = std::mem::replace(&mut held.applied, until);
-        let saw_removal = removal.is_some_and(|at| (before.0..until.0).contains(&(at as u64)));
-        if saw_removal && node == self.scenario.observer {
+        let sees = |what| {
+            let at = self.world.log.iter().position(|entry| *entry == what);
+            at.is_some_and(|at| (before.0..until.0).contains(&(at as u64)))
+        };
+        let (sees_removal, sees_path) = (sees(Entry::RemoveSecondNode), sees(Entry::AddPath));
+        if sees_removal && node == self.scenario.observer {
             let now = self.read(Hub::Node(node));
             let members = [node_id(0)].into_iter().collect();
             if self.is(Mistake::FormerMemberForgotten) {
                 self.world.membership = Membership::default();
             }
             self.world.membership.observe(&members, fence_drift(self.mistake), now);
+        }
+        if sees_path {
+            // What it serves changed: the hub ends the stream, and the edge comes back under the new record.
+            for edge in 0..self.world.edges.len() {
+                if matches!(self.world.edges[edge].stream, Some((Hub::Node(at), _)) if at == node) {
+                    self.disconnect(edge);
+                }
+            }
         }
         Some(())
     }

@@ -3,14 +3,13 @@
 use haltline_core::{
     enforcement::{Decision, Enforcement},
     ids::Nonce,
-    selector::Selector,
     tracker::{Clear, WatchedKill},
 };
 
 use super::Step;
 use crate::model::{
     mistake::Mistake,
-    world::{Hub, fence_drift, node_id},
+    world::{Hub, World, fence_drift, node_id},
 };
 
 impl Step<'_> {
@@ -44,11 +43,11 @@ impl Step<'_> {
     /// A node that has applied the kill watches it, and reports it clear when it is.
     pub(super) fn node_reports(&mut self, number: usize) {
         let Some(kill) = self.world.kill.filter(|kill| kill.committed.is_some()) else { return };
-        let max_staleness = self.world.staleness_of_kill();
+        let (max_staleness, selector) = (self.world.staleness_of_kill(), World::selector(self.scenario));
         let now = self.read(Hub::Node(number));
         let node = &mut self.world.nodes[number];
         if node.watch.is_none() && node.applied >= kill.index {
-            let watched = WatchedKill { index: kill.index, selector: Selector::default(), max_staleness };
+            let watched = WatchedKill { index: kill.index, selector, max_staleness };
             node.watch = node.tracker.watch(watched, node.applied, now).ok();
         }
         let Some(watch) = node.watch else { return };
