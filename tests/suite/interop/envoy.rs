@@ -2,17 +2,14 @@
 //!
 //! Asserted are orders of things, never durations: who has been told that a kill is enforced finds the agent denied.
 
-mod processes;
-mod rig;
-
 use haltline_testkit::cluster::wait_until;
 
-use rig::{Answer, Rig};
+use super::rig::{Answer, Rig};
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs Envoy from PyPI; .ci/run runs it"]
 async fn a_killed_agent_is_denied_and_its_streams_are_cut() {
-    let rig = Rig::start().await;
+    let rig = Rig::with_envoy().await;
     let (worker, other) = (rig.agent_token("acme/tools/worker"), rig.agent_token("acme/other/worker"));
     let permitted = rig.wait_until_permitted(&worker).await;
     assert!(permitted.body.contains("\"x-haltline-index\": "), "{}", permitted.body);
@@ -47,7 +44,7 @@ async fn a_killed_agent_is_denied_and_its_streams_are_cut() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs Envoy from PyPI; .ci/run runs it"]
 async fn an_edge_that_hears_from_nobody_denies_and_cuts() {
-    let mut rig = Rig::start().await;
+    let rig = Rig::with_envoy().await;
     let token = rig.agent_token("acme/tools/worker");
     rig.wait_until_permitted(&token).await;
     let mut running = rig.stream(&token).await;
@@ -65,7 +62,7 @@ async fn an_edge_that_hears_from_nobody_denies_and_cuts() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs Envoy from PyPI; .ci/run runs it"]
 async fn without_a_sidecar_nothing_passes_and_nothing_goes_on() {
-    let mut rig = Rig::start().await;
+    let mut rig = Rig::with_envoy().await;
     let token = rig.agent_token("acme/tools/worker");
     rig.wait_until_permitted(&token).await;
     let mut running = rig.stream(&token).await;

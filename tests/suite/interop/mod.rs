@@ -6,3 +6,5 @@
 
 mod access_tokens;
 mod envoy;
+mod http_callers;
+mod rig;

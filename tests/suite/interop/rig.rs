@@ -1,4 +1,6 @@
-//! All of the example together, on one loopback address of its own: cluster, edge, Envoy, tools, and a caller.
+//! The example of `deploy/envoy` on one loopback address of its own: cluster, edge, Envoy, tools, and a caller.
+
+mod processes;
 
 use std::{
     fs,
@@ -13,8 +15,8 @@ use tokio::{
     net::TcpStream,
 };
 
-use super::processes::{Process, envoy};
 use crate::cluster::BINARY;
+use processes::{Process, envoy};
 
 /// Where the example lies.
 const EXAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/envoy");
@@ -27,7 +29,7 @@ pub(super) struct Rig {
     pub(super) edge: Process,
     cluster: Cluster,
     host: IpAddr,
-    _others: [Process; 2],
+    others: Vec<Process>,
 }
 
 /// What came back for a request.
@@ -45,9 +47,23 @@ impl Answer {
 }
 
 impl Rig {
-    /// Starts everything, with fleets `acme/tools` and `acme/other` of one agent each.
-    pub(super) async fn start() -> Self {
+    /// Everything, with fleets `acme/tools` and `acme/other` of one agent each.
+    pub(super) async fn with_envoy() -> Self {
         let envoy = envoy();
+        let mut rig = Self::without_envoy().await;
+        let mut tools = Command::new("python3");
+        tools.arg(Path::new(EXAMPLE).join("toy_tools.py")).arg(rig.host.to_string());
+        let mut proxy = Command::new(envoy);
+        proxy.arg("-c").arg(moved(&rig.cluster, rig.host, "envoy.yaml"));
+        proxy.args(["--use-dynamic-base-id", "--concurrency", "2", "--log-level", "warning"]);
+        rig.others.push(Process::start(tools, &rig.cluster, "tools"));
+        rig.others.push(Process::start(proxy, &rig.cluster, "envoy"));
+        wait_until("Envoy answers", || rig.request(AGENTS_PORT, "POST /tools/x", "", "")).await;
+        rig
+    }
+
+    /// Cluster and edge alone.
+    pub(super) async fn without_envoy() -> Self {
         let mut cluster = Cluster::create(Path::new(BINARY), 3).unwrap();
         cluster.start_all().unwrap();
         let admin = cluster.admin().unwrap();
@@ -63,24 +79,13 @@ impl Rig {
         }
         let host = cluster.nodes[0].api.ip();
         let edge = start_edge(&cluster, host);
-        let mut tools = Command::new("python3");
-        tools.arg(Path::new(EXAMPLE).join("toy_tools.py")).arg(host.to_string());
-        let mut proxy = Command::new(envoy);
-        proxy.arg("-c").arg(moved(&cluster, host, "envoy.yaml"));
-        proxy.args(["--use-dynamic-base-id", "--concurrency", "2", "--log-level", "warning"]);
-        let others = [Process::start(tools, &cluster, "tools"), Process::start(proxy, &cluster, "envoy")];
-        let rig = Self { edge, cluster, host, _others: others };
-        rig.wait_until_ready().await;
-        rig
-    }
-
-    async fn wait_until_ready(&self) {
+        let rig = Self { edge, cluster, host, others: Vec::new() };
         wait_until("the edge has a lease", || async {
-            let answer = self.request(SIDECAR_PORT, "GET /readyz", "").await?;
+            let answer = rig.request(SIDECAR_PORT, "GET /readyz", "", "").await?;
             (answer.status == 200).then_some(())
         })
         .await;
-        wait_until("Envoy answers", || self.request(AGENTS_PORT, "POST /tools/x", "")).await;
+        rig
     }
 
     /// Runs a command as the first admin; what it says.
@@ -94,14 +99,19 @@ impl Rig {
     }
 
     /// Pauses every node: connections stay open, and nobody says anything.
-    pub(super) fn silence_cluster(&mut self) {
+    pub(super) fn silence_cluster(&self) {
         (0..self.cluster.nodes.len()).for_each(|position| self.cluster.pause(position).unwrap());
     }
 
     /// Calls a tool through Envoy.
     pub(super) async fn call(&self, token: &str) -> Answer {
-        let answer = self.request(AGENTS_PORT, "POST /tools/pay", token).await;
+        let answer = self.request(AGENTS_PORT, "POST /tools/pay", token, "").await;
         answer.expect("Envoy answers")
+    }
+
+    /// Asks the sidecar itself.
+    pub(super) async fn ask(&self, line: &str, token: &str, body: &str) -> Answer {
+        self.request(SIDECAR_PORT, line, token, body).await.expect("the sidecar answers")
     }
 
     /// The first permitted call: a token counts when the edge has heard of the agent.
@@ -114,9 +124,12 @@ impl Rig {
     }
 
     /// One request and its whole answer; `None` if nobody is there yet.
-    async fn request(&self, port: u16, line: &str, token: &str) -> Option<Answer> {
+    async fn request(&self, port: u16, line: &str, token: &str, body: &str) -> Option<Answer> {
         let mut stream = TcpStream::connect(SocketAddr::new(self.host, port)).await.ok()?;
-        send(&mut stream, line, token, "connection: close\r\ncontent-length: 0\r\n").await?;
+        let length = body.len();
+        let headers =
+            format!("connection: close\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n");
+        send(&mut stream, line, token, &headers, body).await?;
         let mut text = String::new();
         stream.read_to_string(&mut text).await.ok()?;
         let (head, body) = text.split_once("\r\n\r\n")?;
@@ -128,22 +141,31 @@ impl Rig {
 
     /// A call whose answer goes on until somebody ends it.
     pub(super) async fn stream(&self, token: &str) -> Stream {
-        let mut stream = TcpStream::connect(SocketAddr::new(self.host, AGENTS_PORT)).await.unwrap();
-        send(&mut stream, "GET /stream/feed", token, "").await.unwrap();
+        self.open(AGENTS_PORT, "GET /stream/feed", token).await
+    }
+
+    /// The stream by which the sidecar tells of a halt.
+    pub(super) async fn halted(&self, token: &str) -> Stream {
+        self.open(SIDECAR_PORT, "GET /v1/halted", token).await
+    }
+
+    async fn open(&self, port: u16, line: &str, token: &str) -> Stream {
+        let mut stream = TcpStream::connect(SocketAddr::new(self.host, port)).await.unwrap();
+        send(&mut stream, line, token, "", "").await.unwrap();
         let mut stream = Stream(BufReader::new(stream));
         let mut head = Vec::new();
         while head.last().is_none_or(|line: &String| !line.is_empty()) {
-            head.push(stream.line().await.expect("Envoy answers"));
+            head.push(stream.line().await.expect("an answer begins"));
         }
         assert!(head[0].contains(" 200 "), "{head:?}");
         stream
     }
 }
 
-async fn send(stream: &mut TcpStream, line: &str, token: &str, more: &str) -> Option<()> {
+async fn send(stream: &mut TcpStream, line: &str, token: &str, more: &str, body: &str) -> Option<()> {
     let authorization =
         if token.is_empty() { String::new() } else { format!("authorization: Bearer {token}\r\n") };
-    let request = format!("{line} HTTP/1.1\r\nhost: tools\r\n{authorization}{more}\r\n");
+    let request = format!("{line} HTTP/1.1\r\nhost: tools\r\n{authorization}{more}\r\n{body}");
     stream.write_all(request.as_bytes()).await.ok()
 }
 
@@ -167,6 +189,18 @@ impl Stream {
         let text = self.line().await?;
         self.line().await?;
         Some(text)
+    }
+
+    /// The next server-sent event's name and data, comments left out.
+    pub(super) async fn next_event(&mut self) -> Option<(String, String)> {
+        loop {
+            let line = self.line().await?;
+            if let Some(name) = line.strip_prefix("event: ") {
+                let name = name.to_owned();
+                let data = self.line().await?;
+                return Some((name, data.strip_prefix("data: ")?.to_owned()));
+            }
+        }
     }
 
     /// Reads until the connection is cut in the middle of the answer.
