@@ -107,8 +107,12 @@ impl<U: Upstream> Hub<U> {
         }
         let admitted = self.shared.upstream.admit(peer)?;
         let stream = core.tracking.next_stream();
-        let subscriber = Subscriber::new(stream, admitted, peer.clone(), core.clock.now());
+        let subscriber = Subscriber::new(stream, admitted.clone(), peer.clone(), core.clock.now());
         let registered = Registered::new(core, subscriber)?;
+        // A change that came before it was registered was rechecked without it.
+        if self.shared.upstream.admit(peer)? != admitted {
+            return Err(StreamRefused::EdgeChanged.into());
+        }
         Ok(SyncStream::new(core.clone(), registered, self.shared.upstream.origin(), Inbound::new(body)))
     }
 
@@ -242,8 +246,8 @@ async fn follow_once<U: Upstream>(hub: &Shared<U>) -> Lost {
         Ok(start) => start,
         Err(error) => return Lost::Upstream(error),
     };
-    hub.core.restart(Ring::starting(incarnation, index, chain));
     recheck(hub, |_| true);
+    hub.core.restart(Ring::starting(incarnation, index, chain));
     loop {
         let entries = match next_entries(&mut feed).await {
             Ok(entries) => entries,
@@ -274,6 +278,12 @@ fn take_in<U: Upstream>(hub: &Shared<U>, entries: &[Entry]) -> Result<(), crate:
         // Before any statement can rest on the change.
         core.staleness.outdate();
     }
+    // Before anything that rests on the change can be granted, or a kill after it waited for: the tracker holds an enforcer to
+    // be what it was when its stream opened.
+    let changed: BTreeSet<&EdgeName> = entries.iter().flat_map(|entry| &entry.edges_changed).collect();
+    if !changed.is_empty() {
+        recheck(hub, |name| changed.contains(name));
+    }
     let mut ring = core.ring.lock();
     let before = ring.latest().seq;
     ring.append(entries)?;
@@ -284,10 +294,6 @@ fn take_in<U: Upstream>(hub: &Shared<U>, entries: &[Entry]) -> Result<(), crate:
     if latest > before {
         let urgency = entries.iter().map(|entry| entry.urgency).max().unwrap_or(Urgency::Background);
         core.fanout.announce(latest, urgency);
-    }
-    let changed: BTreeSet<&EdgeName> = entries.iter().flat_map(|entry| &entry.edges_changed).collect();
-    if !changed.is_empty() {
-        recheck(hub, |name| changed.contains(name));
     }
     Ok(())
 }

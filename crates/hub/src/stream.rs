@@ -278,6 +278,10 @@ impl SyncStream {
             }
             Ok(None) => {
                 let answer = subscriber.take_answer(at.seq)?;
+                // Made after the stream was ended, it may rest on what ended it.
+                if subscriber.ended().is_some() {
+                    return None;
+                }
                 // From here on the enforcer may have it, so the tracker must know first.
                 if !self.core.grant(subscriber, answer.index()) {
                     count(&self.core.counters.answers_discarded);
