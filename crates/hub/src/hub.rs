@@ -27,7 +27,7 @@ use crate::{
     staleness::StalenessBook,
     stream::SyncStream,
     subscriber::Subscriber,
-    tracking::{EdgeStatus, KillWatch, Tracking},
+    tracking::{EdgeStatus, KillWatch, Settling, Tracking},
     upstream::{Entry, Feed, FeedEnd, Start, Upstream, UpstreamError, Urgency},
 };
 
@@ -171,8 +171,22 @@ impl<U: Upstream> Hub<U> {
     /// acknowledge upstream. None before the boot wait has passed.
     #[must_use]
     pub fn settled(&self, paths: &[Option<FleetPath>]) -> Option<LogIndex> {
+        self.settled_within(paths, self.applied())
+    }
+
+    /// As [`Hub::settled`], going no further than `at_most`. No Fresh below what is settled leaves any more, so a relay that
+    /// goes no further than its last statement takes no answer from those who wait for one.
+    #[must_use]
+    pub fn settled_within(&self, paths: &[Option<FleetPath>], at_most: LogIndex) -> Option<LogIndex> {
         let lasts = self.shared.upstream.staleness(paths);
-        self.shared.core.tracking.settle(self.applied(), lasts, self.shared.core.clock.now())
+        let at_most = at_most.min(self.applied());
+        self.shared.core.tracking.settle(at_most, lasts, self.shared.core.clock.now())
+    }
+
+    /// Tells when to look at [`Hub::settled`] again.
+    #[must_use]
+    pub fn settling(&self) -> Settling {
+        Settling { moved: self.shared.core.tracking.moves(), applied: self.shared.core.applied.subscribe() }
     }
 
     /// The enforcers that are connected.

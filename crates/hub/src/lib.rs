@@ -52,7 +52,7 @@ pub use counters::HubCounters;
 pub use hub::{Hub, HubOptions};
 pub use refused::StreamRefused;
 pub use service::{EdgePort, NothingElse};
-pub use tracking::{EdgeStatus, KillWatch};
+pub use tracking::{EdgeStatus, KillWatch, Settling};
 pub use upstream::{
     Admitted, Entry, Feed, FeedEnd, Origin, SignedView, Start, Statement, Upstream, UpstreamError, Urgency,
 };

@@ -85,6 +85,11 @@ impl Tracking {
         }
     }
 
+    /// Changes when something may have been settled or cleared.
+    pub(crate) fn moves(&self) -> watch::Receiver<u64> {
+        self.moved.subscribe()
+    }
+
     /// For a relay: up to where it may acknowledge upstream.
     pub(crate) fn settle(&self, applied: LogIndex, lasts: Millis, now: BootNanos) -> Option<LogIndex> {
         self.tracker.lock().settle(applied, lasts, now)
@@ -154,6 +159,25 @@ pub struct EdgeStatus {
     pub remote_addr: SocketAddr,
     /// How long ago it connected.
     pub connected: Millis,
+}
+
+/// Tells a relay when more may be settled below it.
+#[derive(Debug)]
+pub struct Settling {
+    pub(crate) moved: watch::Receiver<u64>,
+    pub(crate) applied: watch::Receiver<LogIndex>,
+}
+
+impl Settling {
+    /// Returns when something moved since the last time, or some time passed in which leases may have ended. Cancel safe.
+    pub async fn moved(&mut self) {
+        // The senders live as long as the hub; without them only time moves.
+        tokio::select! {
+            Ok(()) = self.moved.changed() => {}
+            Ok(()) = self.applied.changed() => {}
+            () = tokio::time::sleep(Duration::from_millis(HUB_CLEAR_CHECK_INTERVAL.0)) => {}
+        }
+    }
 }
 
 /// A wait for one kill to be surely in force at all that hangs on a hub. Ends when dropped.
