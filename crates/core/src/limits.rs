@@ -522,10 +522,10 @@ pub const HUB_WAKE_CHUNK: usize = 128;
 /// Nanoseconds between two fan-outs of kills, per stream: a pass costs about 10 µs of a core for each stream, so several
 /// kills in a few milliseconds share one.
 pub const HUB_URGENT_PACE_NANOS: u64 = 2_000;
-/// Nanoseconds between two fan-outs of everything else, per stream: a third of a core, whatever the number of streams. The
-/// first after a pause waits for nothing, and each Fresh brings along what waits.
-pub const HUB_BACKGROUND_PACE_NANOS: u64 = 25_000;
-/// Longest time between two fan-outs.
+/// Nanoseconds between two wakes for what doesn't press, under load: about a quarter of a core, whatever the number of
+/// streams. After a pause a whole round waits for nothing, and each Fresh brings along what waits.
+pub const HUB_BACKGROUND_PACE_NANOS: u64 = 50_000;
+/// Longest time of one round over all streams, and longest distance of two rounds for kills.
 pub const HUB_PACE_MAX: Millis = Millis(500);
 /// Bytes of one uncompressed chunk of a snapshot for enforcers.
 pub const VIEW_CHUNK_BYTES_MAX: usize = 256 * 1_024;

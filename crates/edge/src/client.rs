@@ -1,6 +1,7 @@
 //! The link between an enforcer and the hubs of its cluster.
 
 pub(crate) mod backoff;
+pub(crate) mod dial;
 pub(crate) mod enforcement;
 #[cfg(test)]
 pub(crate) mod fake_hub;

@@ -5,6 +5,9 @@
 //! certificate and everything that writes to disk or takes long run beside it. Decisions never wait for it, nor it for
 //! them.
 
+mod taking;
+mod upkeep;
+
 use std::{
     sync::Arc,
     time::{Duration, Instant},
@@ -13,11 +16,7 @@ use std::{
 use haltline_core::{
     event::ChainPosition,
     ids::{EventSeq, LogIndex, Nonce},
-    lease::Nanos,
-    limits::{
-        HUB_SILENCE_MIN, MARK_INTERVAL, SNAPSHOT_CACHE_EVENTS, SNAPSHOT_CACHE_INTERVAL, SYNC_CLOSE_TIMEOUT,
-        SYNC_MESSAGE_BYTES_MAX, SYNC_OUTGOING_MAX,
-    },
+    limits::{HUB_SILENCE_MIN, SYNC_CLOSE_TIMEOUT, SYNC_MESSAGE_BYTES_MAX, SYNC_OUTGOING_MAX},
     time::Millis,
 };
 use haltline_pki::{CertificateAlone, ClientTls, Dialer, EdgeIdentity, KnownHub, PkiError, TlsFailure};
@@ -32,16 +31,16 @@ use tonic::{Status, Streaming, transport::Channel};
 
 use super::{
     backoff::Backoff,
+    dial::{Dialled, Dials, Place},
     enforcement::Enforcement,
-    fetch::{self, FetchError},
+    fetch::FetchError,
     hubs::HubList,
     keeper::Wanted,
-    messages::FromHub,
     metrics::LinkMetrics,
-    protocol::{Effect, Probe, Protocol},
+    protocol::{Probe, Protocol},
     refusal::SyncRefusal,
-    renewal::{self, Renewal},
-    status::{Board, LastError},
+    renewal::Renewal,
+    status::Board,
 };
 use crate::{
     config::EdgeConfig,
@@ -229,17 +228,25 @@ impl<E: Enforcement + Send + Sync + 'static> Link<E> {
     async fn round(&mut self) -> bool {
         let round = self.hubs.round(random_u32);
         if round.is_empty() {
-            self.note(
-                "NO_HUBS",
-                "no hub is known; enrol this enforcer anew or configure `hubs.relays`",
-                None,
-            );
+            let remedy = "no hub is known; enrol this enforcer anew or configure `hubs.relays`";
+            self.note("NO_HUBS", remedy, None);
         }
         let mut all_behind = !round.is_empty();
-        for hub in round {
-            let (served, end) = self.turn_to(&hub).await;
-            self.board.write(|told| (told.connected, told.hub) = (false, None));
-            self.metrics.connected.set(0);
+        let places = round.into_iter().map(|hub| Place { endpoint: self.hubs.route(&hub), hub }).collect();
+        let mut dials = Dials::new(self.dialer.clone(), places);
+        loop {
+            let dialled = tokio::select! {
+                () = self.stop.cancelled() => return false,
+                dialled = dials.next() => dialled,
+            };
+            let Some(Dialled { hub, took, channel }) = dialled else { break };
+            let (served, end) = match channel {
+                Ok(channel) => {
+                    self.hubs.measured(&hub, took);
+                    self.turn_to(&hub, channel).await
+                }
+                Err(failure) => (false, failure.into()),
+            };
             if self.stop.is_cancelled() {
                 return served;
             }
@@ -256,28 +263,17 @@ impl<E: Enforcement + Send + Sync + 'static> Link<E> {
         false
     }
 
-    /// Connects to a hub and follows it to the end, with snapshots where it takes them.
-    async fn turn_to(&mut self, hub: &KnownHub) -> (bool, LinkEnd) {
-        let mut served = false;
-        let end = match self.connect(hub).await {
-            Ok(mut client) => self.serve_by(hub, &mut client, &mut served).await,
-            Err(end) => end,
-        };
-        self.protocol().closed(end.refusal());
-        (served, end)
-    }
-
-    async fn connect(&mut self, hub: &KnownHub) -> Result<EdgeServiceClient<Channel>, LinkEnd> {
-        let endpoint = self.hubs.route(hub);
-        let started = Instant::now();
-        let channel = tokio::select! {
-            () = self.stop.cancelled() => return Err(LinkEnd::Stopped),
-            channel = self.dialer.connect(&endpoint) => channel?,
-        };
-        self.hubs.measured(hub, started.elapsed());
+    /// Follows a hub that has answered to the end, with snapshots where it takes them.
+    async fn turn_to(&mut self, hub: &KnownHub, channel: Channel) -> (bool, LinkEnd) {
         self.metrics.connection();
         self.board.write(|told| told.hub = Some(hub.clone()));
-        Ok(EdgeServiceClient::new(channel).max_decoding_message_size(SYNC_MESSAGE_BYTES_MAX))
+        let mut client = EdgeServiceClient::new(channel).max_decoding_message_size(SYNC_MESSAGE_BYTES_MAX);
+        let mut served = false;
+        let end = self.serve_by(hub, &mut client, &mut served).await;
+        self.protocol().closed(end.refusal());
+        self.board.write(|told| (told.connected, told.hub) = (false, None));
+        self.metrics.connected.set(0);
+        (served, end)
     }
 
     async fn serve_by(
@@ -340,7 +336,7 @@ impl<E: Enforcement + Send + Sync + 'static> Link<E> {
     /// Follows an open stream to its end.
     async fn follow(&mut self, following: &mut Following, client: &EdgeServiceClient<Channel>) -> LinkEnd {
         loop {
-            let wake = self.until_probe();
+            let wake = self.until_due();
             let happened = tokio::select! {
                 () = self.stop.cancelled() => Happened::Stop,
                 message = following.incoming.message() => Happened::Message(message),
@@ -405,8 +401,9 @@ impl<E: Enforcement + Send + Sync + 'static> Link<E> {
         }
     }
 
-    fn until_probe(&self) -> Duration {
-        let due = self.protocol.as_ref().and_then(|protocol| protocol.next_probe());
+    /// How long until a probe is due, or the hub has been silent for too long.
+    fn until_due(&self) -> Duration {
+        let due = self.protocol.as_ref().and_then(|protocol| protocol.next_due(self.patience()));
         Duration::from_nanos(due.unwrap_or_default().since(BootClock.now()).0)
     }
 
@@ -415,213 +412,6 @@ impl<E: Enforcement + Send + Sync + 'static> Link<E> {
     fn patience(&self) -> Millis {
         let half = Millis(self.enforcement.smallest_staleness().0 / 2).max(HUB_SILENCE_MIN);
         Millis(half.0.saturating_mul(1 << self.failed_rounds.min(4)))
-    }
-
-    /// Takes one message in and does what follows from it.
-    fn take(&mut self, following: &mut Following, message: v1::HubMessage) -> Result<(), LinkEnd> {
-        let message = FromHub::read(message)?;
-        if let FromHub::Frame(_) = &message {
-            self.metrics.frame();
-        }
-        let is_welcome = matches!(message, FromHub::Welcome(_));
-        let enforcement = Arc::clone(&self.enforcement);
-        let effects = self.protocol().received(message, BootClock.now(), &*enforcement)?;
-        if is_welcome {
-            self.metrics.connected.set(1);
-            self.tell(|told| told.connected = true);
-        }
-        for effect in effects {
-            match effect {
-                Effect::Acknowledge { index, event_seq } => following.acknowledge = Some((index, event_seq)),
-                Effect::Renewed { round_trip } => {
-                    following.renewed = true;
-                    self.renewed(round_trip);
-                }
-                Effect::KeysChanged => self.keys_changed(),
-                Effect::Hubs(hubs) => self.hubs_told(hubs),
-                Effect::FetchSnapshot => return Err(LinkEnd::SnapshotNeeded),
-            }
-        }
-        Ok(())
-    }
-
-    fn renewed(&mut self, round_trip: Nanos) {
-        self.metrics.renewed(round_trip);
-        self.tell(|told| {
-            told.leased = true;
-            told.round_trip = Some(round_trip);
-        });
-        let seq = self.protocol().mark().event_seq;
-        let interval = Duration::from_millis(MARK_INTERVAL.0);
-        let is_kept = self.kept.is_some_and(|(kept, at)| kept == seq && at.elapsed() < interval);
-        if !is_kept {
-            self.keep_mark();
-        }
-    }
-
-    /// Has the mark written. Not at every answer: a position further on the same chain of events protects from nothing more.
-    fn keep_mark(&mut self) {
-        if let Some(proof) = self.protocol().proof().cloned() {
-            self.kept = Some((self.protocol().mark().event_seq, Instant::now()));
-            self.wanted.send_modify(|wanted| wanted.mark = Some(Arc::new(proof)));
-        }
-    }
-
-    fn keys_changed(&mut self) {
-        let trust = Arc::new(self.protocol().trust().clone());
-        tracing::info!(version = %trust.version(), "the trusted keys of the cluster changed");
-        self.wanted.send_modify(|wanted| wanted.trust = Some(trust));
-    }
-
-    fn hubs_told(&mut self, hubs: Vec<KnownHub>) {
-        if !self.hubs.replace(hubs.clone()) {
-            return;
-        }
-        match self.identity.clone().with_hubs(hubs) {
-            Ok(identity) => {
-                self.identity = identity.clone();
-                renewal::save(identity, self.config.identity_dir.clone());
-            }
-            Err(error) => tracing::warn!(%error, "the cluster's list of hubs can't be kept"),
-        }
-    }
-
-    async fn fetch_and_install(&mut self, client: &mut EdgeServiceClient<Channel>) -> Result<(), LinkEnd> {
-        let cluster = self.protocol().trust().cluster();
-        let snapshot = tokio::select! {
-            () = self.stop.cancelled() => return Err(LinkEnd::Stopped),
-            snapshot = fetch::snapshot(client, cluster) => Arc::new(snapshot?),
-        };
-        let effects = self.install(&snapshot).await?;
-        self.metrics.snapshot();
-        if effects.contains(&Effect::KeysChanged) {
-            self.keys_changed();
-        }
-        tracing::info!(index = %snapshot.statement.index, "installed a snapshot");
-        self.cached.seq = snapshot.statement.event_seq;
-        self.cached.fetched = Some(Instant::now());
-        self.wanted.send_modify(|wanted| wanted.snapshot = Some(snapshot));
-        self.tell(|_| {});
-        Ok(())
-    }
-
-    /// Decoding and indexing a large view takes up to a second, so it happens where blocking is allowed.
-    async fn install(&mut self, snapshot: &Arc<StoredSnapshot>) -> Result<Vec<Effect>, LinkEnd> {
-        let Some(mut protocol) = self.protocol.take() else { return Err(LinkEnd::Stopped) };
-        let (snapshot, enforcement) = (Arc::clone(snapshot), Arc::clone(&self.enforcement));
-        let installed = tokio::task::spawn_blocking(move || {
-            let result = protocol.install(&snapshot, &*enforcement);
-            (protocol, result)
-        });
-        match installed.await {
-            Ok((protocol, result)) => {
-                self.protocol = Some(protocol);
-                Ok(result?)
-            }
-            Err(error) => match error.try_into_panic() {
-                Ok(panic) => std::panic::resume_unwind(panic),
-                // The runtime is going away, and this task with it.
-                Err(_) => std::future::pending().await,
-            },
-        }
-    }
-
-    /// Fetches a snapshot for the next start, if much has happened since the last one.
-    async fn look_at_cache(&mut self, client: &EdgeServiceClient<Channel>) {
-        if let Some(fetching) = self.cached.fetching.take_if(|fetching| fetching.is_finished()) {
-            match fetching.await {
-                Ok(Ok(snapshot)) => {
-                    self.cached.seq = snapshot.statement.event_seq;
-                    self.wanted.send_modify(|wanted| wanted.snapshot = Some(Arc::new(snapshot)));
-                }
-                Ok(Err(error)) => tracing::info!(%error, "no snapshot for the next start"),
-                Err(error) => tracing::error!(%error, "fetching a snapshot was cut short"),
-            }
-        }
-        let is_old = self.held().1.seq.0.saturating_sub(self.cached.seq.0) >= SNAPSHOT_CACHE_EVENTS;
-        let interval = Duration::from_millis(SNAPSHOT_CACHE_INTERVAL.0);
-        let is_recent = self.cached.fetched.is_some_and(|fetched| fetched.elapsed() < interval);
-        if is_old && !is_recent && self.cached.fetching.is_none() {
-            self.cached.fetched = Some(Instant::now());
-            let (mut client, trust) = (client.clone(), self.protocol().trust().clone());
-            self.cached.fetching = Some(tokio::spawn(async move {
-                let snapshot = fetch::snapshot(&mut client, trust.cluster()).await?;
-                // Judged again when it is loaded; here so that a bad one doesn't take a good one's place.
-                snapshot.verify(&trust).map_err(SyncRefusal::from)?;
-                Ok(snapshot)
-            }));
-        }
-    }
-
-    /// Renews the certificate when two thirds of its life have passed.
-    async fn look_at_certificate(&mut self, client: &EdgeServiceClient<Channel>) {
-        match &mut self.renewal {
-            None => self.renewal = Renewal::if_due(&self.identity, &self.config.identity_dir, client),
-            Some(renewal) => {
-                let Some(result) = renewal.finished().await else { return };
-                match result {
-                    Ok(Some(identity)) => self.rotate(identity),
-                    Ok(None) => {}
-                    Err(error) => {
-                        self.note(error.code(), &error.to_string(), None);
-                        tracing::error!(%error, "the certificate could not be renewed");
-                    }
-                }
-            }
-        }
-        self.renewal.take_if(|renewal| renewal.is_over());
-    }
-
-    fn rotate(&mut self, identity: EdgeIdentity) {
-        match client_tls(&identity) {
-            Ok(tls) => {
-                self.dialer.rotate(tls);
-                tracing::info!(not_after = %identity.tls().leaf().validity.not_after, "certificate renewed");
-                self.identity = identity;
-                self.tell(|_| {});
-            }
-            Err(error) => tracing::error!(%error, "the renewed certificate can't be used"),
-        }
-    }
-
-    fn failed(&self, hub: &KnownHub, end: &LinkEnd) {
-        let code = end.code();
-        let is_suspicious = end.refusal().is_some_and(SyncRefusal::is_suspicious);
-        match end.refusal() {
-            Some(refusal) => self.metrics.refused(refusal.code()),
-            None => self.metrics.failed(&code),
-        }
-        let is_new = self.board.read().last_error.is_none_or(|last| last.code != code);
-        let address = &hub.endpoint;
-        if is_suspicious {
-            tracing::warn!(hub = %address, code, "refused what a hub said: {end}");
-        } else if is_new {
-            tracing::info!(hub = %address, code, "turning away from a hub: {end}");
-        } else {
-            tracing::debug!(hub = %address, code, "turning away from a hub: {end}");
-        }
-        self.note(&code, &end.to_string(), Some(hub));
-    }
-
-    fn note(&self, code: &str, message: &str, hub: Option<&KnownHub>) {
-        let (code, message, hub, at) = (code.into(), message.into(), hub.cloned(), BootClock.now());
-        self.board.write(|told| told.last_error = Some(LastError { code, message, hub, at }));
-    }
-
-    /// Writes where things stand on the board.
-    fn tell(&self, change: impl FnOnce(&mut super::status::Told)) {
-        let Some(protocol) = &self.protocol else { return };
-        let (held, mark) = (protocol.held(), protocol.mark());
-        self.metrics.index.set(held.index.0);
-        self.board.write(|told| {
-            told.incarnation = held.incarnation;
-            told.index = held.index;
-            told.event_seq = held.position.seq;
-            told.proven = mark.index;
-            told.bundle_version = protocol.trust().version();
-            told.certificate_ends = self.identity.tls().leaf().validity.not_after;
-            change(told);
-        });
     }
 }
 

@@ -184,9 +184,9 @@ impl Protocol {
         self.stream.as_mut()?.probe(now, random, staleness, &mut self.leases)
     }
 
-    /// When to look for a due probe again.
-    pub(crate) fn next_probe(&self) -> Option<BootNanos> {
-        self.stream.as_ref().map(Stream::next_probe)
+    /// When to look for a due probe, or at the hub's silence, again.
+    pub(crate) fn next_due(&self, patience: Millis) -> Option<BootNanos> {
+        self.stream.as_ref().map(|stream| stream.next_probe().min(stream.silent_from(patience)))
     }
 
     /// Whether this hub leaves probes unanswered for too long.
@@ -231,9 +231,9 @@ impl Protocol {
                 got: welcome.incarnation,
             });
         }
-        let has_events = position.seq > EventSeq(0);
-        if welcome.incarnation != held && has_events {
-            return Err(SyncRefusal::OtherIncarnation { held, got: welcome.incarnation });
+        if welcome.incarnation != held && position.seq > EventSeq(0) {
+            // A chain goes on in its own incarnation only.
+            return Ok(vec![Effect::FetchSnapshot]);
         }
         let stream = self.stream.as_mut().ok_or(stream::out_of_turn("nothing", "Welcome"))?;
         stream.welcome(welcome)?;

@@ -52,16 +52,6 @@ pub enum SyncRefusal {
         /// The hub's.
         got: Incarnation,
     },
-    /// Frames of another incarnation than the one that the view stands in.
-    #[error(
-        "the view stands in incarnation {held}, the hub goes on from there in {got}; a snapshot must come first"
-    )]
-    OtherIncarnation {
-        /// Where the view stands.
-        held: Incarnation,
-        /// The hub's.
-        got: Incarnation,
-    },
     /// Events are missing.
     #[error("events from {expected} on are missing: the frame begins at {got}")]
     Gap {
@@ -170,7 +160,6 @@ impl SyncRefusal {
             Self::WrongNode { .. } => "WRONG_NODE",
             Self::OtherCluster { .. } => "WRONG_CLUSTER",
             Self::OlderIncarnation { .. } => "OLDER_INCARNATION",
-            Self::OtherIncarnation { .. } => "OTHER_INCARNATION",
             Self::Gap { .. } => "GAP",
             Self::Overlap { .. } => "OVERLAP",
             Self::WrongHead { .. } => "WRONG_HEAD",
@@ -197,7 +186,6 @@ impl SyncRefusal {
             Self::HubBehind { .. }
                 | Self::Silent { .. }
                 | Self::OlderIncarnation { .. }
-                | Self::OtherIncarnation { .. }
                 | Self::UnreadableEvent { .. }
                 | Self::SnapshotTransfer { .. }
                 | Self::BundleChanges

@@ -96,13 +96,18 @@ impl Stream {
         self.answered = Some(now);
     }
 
-    /// Whether the hub has been silent for longer than `patience`: since its last answer, or since the stream was opened.
+    /// When the hub will have been silent for too long: since its last answer, or since the stream was opened.
+    pub(crate) fn silent_from(&self, patience: Millis) -> BootNanos {
+        self.answered.unwrap_or(self.opened).plus(patience.max(HUB_SILENCE_MIN).into())
+    }
+
+    /// Whether it is.
     pub(crate) fn check_silence(&self, now: BootNanos, patience: Millis) -> Result<(), SyncRefusal> {
-        let waited = now.since(self.answered.unwrap_or(self.opened));
-        if waited > Nanos::from(patience.max(HUB_SILENCE_MIN)) {
-            return Err(SyncRefusal::Silent { waited_ms: waited.to_millis_up().0 });
+        if now < self.silent_from(patience) {
+            return Ok(());
         }
-        Ok(())
+        let waited = now.since(self.answered.unwrap_or(self.opened));
+        Err(SyncRefusal::Silent { waited_ms: waited.to_millis_up().0 })
     }
 
     /// The acknowledgement, unless nothing is new in it.
