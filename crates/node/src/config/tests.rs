@@ -82,6 +82,7 @@ fn variables_win_over_the_file_and_are_checked_too() {
     assert_eq!(with("HALTLINE_DATA_DIR", "/elsewhere").unwrap().data_dir, Path::new("/elsewhere"));
     assert_eq!(with("HALTLINE_LISTEN_API", "[::1]:9").unwrap().listen_api.port(), 9);
     assert!(with("HALTLINE_CONFIG", "anything").is_ok());
+    assert!(with("HALTLINE_EDGE_DATA_DIR", "of an enforcer").is_ok());
     let unknown = with("HALTLINE_LISTEN_APPI", "[::1]:9").unwrap_err().to_string();
     assert_eq!(
         unknown,
