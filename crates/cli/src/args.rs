@@ -169,6 +169,9 @@ pub enum Command {
     Events(EventsArgs),
     /// Print a completion script for a shell
     Completions(CompletionsArgs),
+    /// One of the demo's edges, with its agents
+    #[command(hide = true)]
+    DemoEdge(DemoEdgeArgs),
 }
 
 /// See [`Command::Demo`].
@@ -183,6 +186,15 @@ pub struct DemoArgs {
     /// Agents to register
     #[arg(long, default_value_t = 3_000, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(30..=100_000))]
     pub agents: u32,
+}
+
+/// See [`Command::DemoEdge`].
+#[derive(Debug, Args)]
+pub struct DemoEdgeArgs {
+    /// The edge's identity
+    pub identity_dir: PathBuf,
+    /// Where it keeps its high-water mark
+    pub data_dir: PathBuf,
 }
 
 /// See [`Command::Init`].

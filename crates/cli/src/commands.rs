@@ -1,14 +1,14 @@
 //! The verbs: each asks the cluster, and shows what came of it.
 
 pub(crate) mod agent;
-mod agent_token;
+pub(crate) mod agent_token;
 pub(crate) mod approvals;
 mod completions;
 mod describe;
 mod done;
 mod edge;
 mod edge_token;
-mod enforcement;
+pub(crate) mod enforcement;
 mod events;
 mod fleet;
 pub(crate) mod init;
@@ -56,6 +56,7 @@ pub(crate) async fn run(cli: Cli, screen: Screen) -> Result<Exit, Failure> {
         Command::Init(args) => init::run(&args, screen),
         Command::Node(args) => node::run(&args).await,
         Command::Demo(args) => crate::demo::run(&args, screen).await,
+        Command::DemoEdge(args) => crate::demo::edge_worker::run(&args).await,
         Command::Operator(command) => operator::run(command, &global, screen).await,
         Command::Status => status::run(&Session::open(&global, screen)?).await,
         Command::Kill(args) => kill::run(&Session::open(&global, screen)?, args).await,

@@ -1,13 +1,16 @@
 //! `haltline demo`: a real cluster at work on this machine, told in plain words, with every claim checked.
 //!
-//! Three processes of this very binary, with TLS and disks under a temporary directory. Whatever happens (an error, a
+//! Three nodes and two edges, all processes of this very binary, with TLS and disks under a temporary directory. Whatever happens (an error, a
 //! panic, Ctrl-C), the processes that were started here are ended by their ids and the directory is removed.
 
 mod act;
+mod act_edges;
 mod act_failover;
 mod act_people;
 mod act_stop;
 mod claims;
+pub(crate) mod edge_worker;
+mod edges;
 mod narrator;
 mod nodes;
 mod writer;
@@ -81,7 +84,10 @@ async fn play(
     let first = act::found(&mut stage).await?;
     let people = act_people::enrol(&mut stage, first).await?;
     act_stop::register(&mut stage, &people).await?;
-    let kill = act_stop::kill(&mut stage, &people).await?;
+    let edges = act_edges::connect(&mut stage, &people).await?;
+    let kill = act_stop::kill(&mut stage, &people, &edges).await?;
+    act_edges::cut_off(&mut stage, &people, &edges).await?;
+    drop(edges);
     let dead = act_failover::kill_leader(&mut stage, &people, kill).await?;
     act_failover::restart(&mut stage, &people, dead).await?;
     act_people::resume(&mut stage, &people, kill).await

@@ -17,7 +17,7 @@ use serde_json::json;
 use super::{Done, Session, resource};
 use crate::{
     args::{Format, registry::AgentTokenArgs},
-    client::{Signing, random},
+    client::{Client, ClusterFacts, Signing, random},
     exit::Exit,
     failure::Failure,
     output::{times, value, write_out},
@@ -26,14 +26,50 @@ use crate::{
 /// Issues a credential and prints its token.
 pub(super) async fn run(session: &Session, args: AgentTokenArgs) -> Result<Exit, Failure> {
     let facts = session.client.facts().await?;
-    let request = session.client.prepare(&facts, Command::CredentialIssue(issue(args)?), Signing::Own)?;
+    match obtain(&session.client, &facts, issue(args)?).await? {
+        Obtained::Token { done, token, expires_in } => {
+            let Outcome::CredentialIssued(issued) = done.outcome() else { return Err(something_else()) };
+            show(session, issued, &token, expires_in)?;
+            Ok(done.exit())
+        }
+        Obtained::Waiting(done) => {
+            session.screen.print(&done)?;
+            Ok(done.exit())
+        }
+    }
+}
+
+/// What came of asking for a credential.
+pub(crate) enum Obtained {
+    /// It is issued.
+    Token {
+        /// What was done.
+        done: Done,
+        /// The token.
+        token: String,
+        /// How long it is good for.
+        expires_in: Millis,
+    },
+    /// It waits for a second person.
+    Waiting(Done),
+}
+
+/// Has a credential issued, and its token signed.
+///
+/// # Errors
+/// A refusal, or a node that contradicts itself.
+pub(crate) async fn obtain(
+    client: &Client,
+    facts: &ClusterFacts,
+    issue: CredentialIssue,
+) -> Result<Obtained, Failure> {
+    let request = client.prepare(facts, Command::CredentialIssue(issue), Signing::Own)?;
     let Some(command_request::Command::IssueCredential(message)) =
         convert::command_request(0, &request).command
     else {
         return Err(Failure::protocol("the command has no message"));
     };
-    let answer = session
-        .client
+    let answer = client
         .call("issuing the credential", |channel| {
             let message = message.clone();
             async move { CredentialServiceClient::new(channel).issue(message).await }
@@ -41,17 +77,19 @@ pub(super) async fn run(session: &Session, args: AgentTokenArgs) -> Result<Exit,
         .await?;
     let done = Done::read(answer.reply.unwrap_or_default())?;
     if done.pending().is_some() {
-        session.screen.print(&done)?;
-        return Ok(done.exit());
+        return Ok(Obtained::Waiting(done));
     }
-    let Outcome::CredentialIssued(issued) = done.outcome() else {
-        return Err(Failure::protocol("a node answered the issue of a credential with something else"));
-    };
+    if !matches!(done.outcome(), Outcome::CredentialIssued(_)) {
+        return Err(something_else());
+    }
     if answer.access_token.is_empty() {
         return Err(Failure::protocol("a node recorded the credential and sent no token for it"));
     }
-    show(session, issued, &answer.access_token, Millis(answer.expires_in_ms))?;
-    Ok(done.exit())
+    Ok(Obtained::Token { done, token: answer.access_token, expires_in: Millis(answer.expires_in_ms) })
+}
+
+fn something_else() -> Failure {
+    Failure::protocol("a node answered the issue of a credential with something else")
 }
 
 fn issue(args: AgentTokenArgs) -> Result<CredentialIssue, Failure> {

@@ -16,6 +16,7 @@ use tonic::{Code, Streaming};
 use super::{Session, receipt::Shown, resource};
 use crate::{
     args::enforcement::EnforcementCommand,
+    client::Client,
     exit::Exit,
     failure::Failure,
     output::{
@@ -60,35 +61,44 @@ pub(super) async fn wait(
     telling: Telling,
 ) -> Result<Option<SignedReceipt>, Failure> {
     let mut aside = Progress::begin();
+    let tell = |progress: v1::EnforcementProgress| match telling {
+        Telling::Lines => session.screen.print_item(&Step(progress)),
+        Telling::Aside => {
+            aside.tell(&waiting_words(&progress));
+            Ok(())
+        }
+    };
+    follow(&session.client, kill, tell).await
+}
+
+/// Follows a kill to its receipt, telling each step before it. `None`: the kill was lifted.
+pub(crate) async fn follow(
+    client: &Client,
+    kill: KillId,
+    mut tell: impl FnMut(v1::EnforcementProgress) -> Result<(), Failure>,
+) -> Result<Option<SignedReceipt>, Failure> {
     let mut heard = Instant::now();
     loop {
-        let call = session.client.call("waiting until the kill is enforced", |channel| async move {
+        let call = client.call("waiting until the kill is enforced", |channel| async move {
             EnforcementServiceClient::new(channel)
                 .wait_enforced(v1::WaitEnforcedRequest { kill: kill.0 })
                 .await
         });
         let mut stream = call.await?;
-        loop {
-            match next(&mut stream).await? {
-                Some(progress) => {
-                    heard = Instant::now();
-                    match progress.state() {
-                        EnforcementState::Enforced => return receipt(progress, kill).map(Some),
-                        EnforcementState::Lifted => return Ok(None),
-                        _ if telling == Telling::Lines => session.screen.print_item(&Step(progress))?,
-                        _ => aside.tell(&waiting_words(&progress)),
-                    }
-                }
-                None if heard.elapsed() > session.client.patience() => {
-                    let message =
-                        format!("no node says any more how far {kill} is; it is in force all the same");
-                    return Err(Failure::new(Exit::Unreachable, "WAIT_BROKE", message)
-                        .hint(format!("take the wait up again with `haltline enforcement watch {kill}`")));
-                }
-                None => break,
+        while let Some(progress) = next(&mut stream).await? {
+            heard = Instant::now();
+            match progress.state() {
+                EnforcementState::Enforced => return receipt(progress, kill).map(Some),
+                EnforcementState::Lifted => return Ok(None),
+                _ => tell(progress)?,
             }
         }
-        session.client.prefer_next();
+        if heard.elapsed() > client.patience() {
+            let message = format!("no node says any more how far {kill} is; it is in force all the same");
+            return Err(Failure::new(Exit::Unreachable, "WAIT_BROKE", message)
+                .hint(format!("take the wait up again with `haltline enforcement watch {kill}`")));
+        }
+        client.prefer_next();
         tokio::time::sleep(PAUSE).await;
     }
 }

@@ -98,7 +98,7 @@ async fn complete(
 }
 
 /// Looks at a command that waits, and signs it.
-async fn approve(by: &Client, approval: ApprovalId) -> Result<Done, Failure> {
+pub(super) async fn approve(by: &Client, approval: ApprovalId) -> Result<Done, Failure> {
     let facts = by.facts().await?;
     let waiting = approvals::fetch(by, approval).await?;
     Done::read(approvals::sign_and_send(by, &facts, &waiting).await?)

@@ -13,6 +13,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     act::{People, Stage, took},
+    act_edges,
+    edges::Edges,
     writer::Writer,
 };
 use crate::{
@@ -23,6 +25,8 @@ use crate::{
 
 /// The fleet that is stopped.
 pub(super) const KILLED: &str = "acme/finance/invoice";
+/// The fleet that is stopped while an enforcer is cut off.
+pub(super) const CUT_OFF: &str = "acme/sales/outreach";
 /// The fleet that the writer writes to.
 pub(super) const NIGHT_SHIFT: &str = "acme/night-shift";
 
@@ -33,11 +37,11 @@ const FLEETS: [(&str, &str); 7] = [
     (KILLED, "pays invoices and refunds"),
     ("acme/finance/payroll", "pays people"),
     ("acme/sales", "finds customers"),
-    ("acme/sales/outreach", "writes to customers"),
+    (CUT_OFF, "writes to customers"),
     (NIGHT_SHIFT, "whatever is left over"),
 ];
 /// Fleets that get agents, each with its share in tenths.
-const SHARES: [(&str, u64); 3] = [(KILLED, 4), ("acme/finance/payroll", 3), ("acme/sales/outreach", 3)];
+const SHARES: [(&str, u64); 3] = [(KILLED, 4), ("acme/finance/payroll", 3), (CUT_OFF, 3)];
 /// Commands on their way at once.
 const WINDOW: usize = 512;
 
@@ -88,7 +92,7 @@ pub(super) async fn register(stage: &mut Stage<'_>, people: &People) -> Result<(
 }
 
 /// The agent with this number, of so many.
-fn agent(number: u64, total: u64) -> Option<AgentPath> {
+pub(super) fn agent(number: u64, total: u64) -> Option<AgentPath> {
     if number >= total {
         return None;
     }
@@ -106,7 +110,7 @@ fn agent(number: u64, total: u64) -> Option<AgentPath> {
 ///
 /// # Errors
 /// It didn't come about.
-pub(super) async fn kill(stage: &mut Stage<'_>, people: &People) -> Result<KillId, Failure> {
+pub(super) async fn kill(stage: &mut Stage<'_>, people: &People, edges: &Edges) -> Result<KillId, Failure> {
     stage.narrator.act("The stop").await;
     stage.narrator.say(
         "3 a.m.: the invoice agents refund whatever they are asked to. lin is on call. First she looks at what a kill \
@@ -143,6 +147,7 @@ pub(super) async fn kill(stage: &mut Stage<'_>, people: &People) -> Result<KillI
             took(elapsed)
         ))
         .await;
+    act_edges::proof(stage, people, edges, kill).await?;
     let (stopped, beside) = stopped(stage, people, kill).await?;
     let expected = radius.agents;
     stage.check(

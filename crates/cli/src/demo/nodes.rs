@@ -37,6 +37,8 @@ struct DemoNode {
     config: PathBuf,
     log: PathBuf,
     endpoint: Endpoint,
+    /// Where enforcers enrol.
+    public: Endpoint,
     process: Option<Child>,
 }
 
@@ -84,8 +86,10 @@ impl Nodes {
             region: String::new(),
         });
         let nodes: Vec<InitNode> = nodes.collect();
-        let endpoints: Vec<Endpoint> =
-            ports.chunks(PORTS_EACH).map(|ports| address(ports[0]).into()).collect();
+        let endpoints: Vec<(Endpoint, Endpoint)> = ports
+            .chunks(PORTS_EACH)
+            .map(|ports| (address(ports[0]).into(), address(ports[4]).into()))
+            .collect();
         let admin =
             "ada".parse().map_err(|error| Failure::local(format!("the first admin's name: {error}")))?;
         let options = InitOptions { out: self.path.join("cluster"), nodes, admin, profile: Profile::Lan };
@@ -94,11 +98,12 @@ impl Nodes {
             .nodes
             .iter()
             .zip(endpoints)
-            .map(|(made, endpoint)| DemoNode {
+            .map(|(made, (endpoint, public))| DemoNode {
                 id: made.id,
                 config: made.config_file.clone(),
                 log: made.directory.join("node.log"),
                 endpoint: endpoint.expecting(made.id),
+                public,
                 process: None,
             })
             .collect();
@@ -167,6 +172,11 @@ impl Nodes {
     /// Where each node is called.
     pub(super) fn endpoints(&self) -> impl Iterator<Item = (NodeId, &Endpoint)> {
         self.nodes.iter().map(|node| (node.id, &node.endpoint))
+    }
+
+    /// Where enforcers enrol.
+    pub(super) fn public_endpoints(&self) -> impl Iterator<Item = &Endpoint> {
+        self.nodes.iter().map(|node| &node.public)
     }
 
     /// Where the nodes that run are called.
