@@ -460,6 +460,8 @@ pub const SIDECAR_HEADER_BYTES_MAX: usize = 32 * 1_024;
 pub const SIDECAR_BODY_BYTES_MAX: usize = 256 * 1_024;
 /// Actions in one request for decisions.
 pub const SIDECAR_BATCH_MAX: usize = 256;
+/// Audiences, beside the cluster's own, whose tokens a sidecar takes.
+pub const SIDECAR_AUDIENCES_MAX: usize = 16;
 /// How long a request to the sidecar may take to arrive whole.
 pub const SIDECAR_REQUEST_TIMEOUT: Millis = Millis(5_000);
 /// Open connections of one listener of the sidecar; the next one waits in the system's queue.
@@ -548,6 +550,22 @@ pub const HUB_STALENESS_TTL: Millis = Millis(1_000);
 pub const HUB_STALENESS_SETS_MAX: usize = 4_096;
 /// Hub endpoints that enforcers are told: every node.
 pub const HUB_ENDPOINTS_MAX: usize = NODES_MAX;
+
+// --- Relays (crate relay) --------------------------------------------------------------------------------------------
+
+/// Frames from above that wait until the hub below has taken them; one that falls behind by more begins anew from where the
+/// relay stands.
+pub const RELAY_FEED_MAX: usize = 4_096;
+/// Frames whose last event is remembered, so that an acknowledgement can name it: more than are under way to enforcers.
+pub const RELAY_POSITIONS_MAX: usize = 4_096;
+/// What a relay wants of the hub above and hasn't asked yet: a probe, a snapshot, an acknowledgement, and as many again.
+pub const RELAY_WISHES_MAX: usize = 16;
+/// How long a relay waits for the answer to the probe of those below before it probes for those who came meanwhile.
+pub const RELAY_PROBE_TIMEOUT: Millis = Millis(1_000);
+/// How long a relay waits for a snapshot from above: those who wait for it ask again.
+pub const RELAY_SNAPSHOT_TIMEOUT: Millis = Millis(60_000);
+/// Longest time that a stopping relay may be told to wait for its ports to close.
+pub const RELAY_DRAIN_TIMEOUT: Millis = Millis(5_000);
 
 // --- Enforcement (crate node) ----------------------------------------------------------------------------------------
 
