@@ -19,9 +19,9 @@ impl Step<'_> {
         };
         let tracker = self.world.tracker(hub);
         if forgets {
-            forget(tracker, stream, now)
+            forget(tracker, stream, now);
         } else {
-            tracker.closed(stream, now)
+            tracker.closed(stream, now);
         }
         if let Some(relay) = &mut self.world.relay {
             relay.waiting.retain(|asker| asker.stream != stream);
