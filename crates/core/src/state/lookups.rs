@@ -3,7 +3,7 @@
 
 use std::ops::Bound;
 
-use imbl::OrdSet;
+use imbl::{OrdMap, OrdSet};
 
 use super::{State, records::Kill};
 use crate::{
@@ -13,36 +13,76 @@ use crate::{
     text::Labels,
 };
 
-/// Fleets and agents by each label of their own, as `key=value path`: no label holds a space, and paths keep subtrees
-/// together.
+/// Who carries each label: by `key=value fleet`, so that a fleet's agents share one row and registering them stays quick.
+/// No label holds a space, and paths keep subtrees together.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct LabelIndex(OrdSet<Box<str>>);
+pub(super) struct LabelIndex(OrdMap<Box<str>, Holders>);
 
-/// Holders of a label that are counted to find the rarest of several.
+/// Who carries a label of its own at one fleet.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Holders {
+    /// Agents that live right in the fleet.
+    agents: u64,
+    /// Whether the fleet does, and so hands it down.
+    itself: bool,
+}
+
+/// Rows that are counted to find the rarest of several labels.
 const HOLDERS_COUNTED_MAX: usize = 64;
 
 impl LabelIndex {
-    /// Takes note that what stands at a path carries other labels than before; fleets and agents share one space of names.
-    pub(super) fn relabel(&mut self, path: &str, before: Option<&Labels>, after: Option<&Labels>) {
+    /// Takes note that an agent carries other labels of its own than before.
+    pub(super) fn relabel_agent(
+        &mut self,
+        agent: &AgentPath,
+        before: Option<&Labels>,
+        after: Option<&Labels>,
+    ) {
         if before == after {
             return;
         }
-        for (key, value) in before.into_iter().flat_map(Labels::iter) {
-            self.0.remove(entry(key, value, path).as_str());
+        let path = agent.as_str();
+        let fleet = path.rsplit_once('/').map_or(path, |(fleet, _)| fleet);
+        self.change(fleet, before, |holders| holders.agents = holders.agents.saturating_sub(1));
+        self.change(fleet, after, |holders| holders.agents += 1);
+    }
+
+    /// Takes note that a fleet carries other labels of its own than before.
+    pub(super) fn relabel_fleet(
+        &mut self,
+        fleet: &FleetPath,
+        before: Option<&Labels>,
+        after: Option<&Labels>,
+    ) {
+        if before == after {
+            return;
         }
-        for (key, value) in after.into_iter().flat_map(Labels::iter) {
-            self.0.insert(entry(key, value, path).into());
+        self.change(fleet.as_str(), before, |holders| holders.itself = false);
+        self.change(fleet.as_str(), after, |holders| holders.itself = true);
+    }
+
+    fn change(&mut self, fleet: &str, labels: Option<&Labels>, change: impl Fn(&mut Holders)) {
+        for (key, value) in labels.into_iter().flat_map(Labels::iter) {
+            let row = row(key, value, fleet);
+            let mut holders = self.0.get(row.as_str()).copied().unwrap_or_default();
+            change(&mut holders);
+            if holders == Holders::default() {
+                self.0.remove(row.as_str());
+            } else if let Some(known) = self.0.get_mut(row.as_str()) {
+                *known = holders;
+            } else {
+                self.0.insert(row.into(), holders);
+            }
         }
     }
 
-    /// Those with a label of their own from which agents in a reach can have it: above it, at it and below it.
+    /// The fleets from which agents in a reach can have a label: above it, at it and below it.
     fn holders<'a>(
         &'a self,
-        key: &str,
-        value: &str,
+        (key, value): (&str, &str),
         reach: Option<&FleetPath>,
-    ) -> impl Iterator<Item = &'a str> {
-        let all = entry(key, value, "");
+    ) -> impl Iterator<Item = (&'a str, Holders)> {
+        let all = row(key, value, "");
         let skipped = all.len();
         let (from, to) = match reach {
             Some(reach) => {
@@ -51,20 +91,19 @@ impl LabelIndex {
             }
             None => (all.clone(), format!("{all}~")),
         };
-        let above: Vec<&str> = reach
+        let above: Vec<_> = reach
             .into_iter()
             .flat_map(FleetPath::self_and_ancestors)
-            .filter_map(|path| self.0.get(format!("{all}{path}").as_str()))
-            .map(AsRef::as_ref)
+            .filter_map(|path| self.0.get_key_value(format!("{all}{path}").as_str()))
             .collect();
         let range = (Bound::Included(from.as_str()), Bound::Excluded(to.as_str()));
-        let below = self.0.range::<_, str>(range).map(AsRef::as_ref);
-        above.into_iter().chain(below).map(move |entry: &str| &entry[skipped..])
+        let rows = above.into_iter().chain(self.0.range::<_, str>(range));
+        rows.map(move |(row, holders)| (&row[skipped..], *holders))
     }
 }
 
-fn entry(key: &str, value: &str, path: &str) -> String {
-    format!("{key}={value} {path}")
+fn row(key: &str, value: &str, fleet: &str) -> String {
+    format!("{key}={value} {fleet}")
 }
 
 /// The condition of a kill's selector by which it is looked up: the one that tells most apart.
@@ -124,21 +163,23 @@ impl State {
             return self.agents_touched(selector).next().is_some();
         }
         let reach = selector.fleet.as_ref();
-        let holders = |(key, value): &(&str, &str)| {
-            self.derived.labelled.holders(key, value, reach).take(HOLDERS_COUNTED_MAX).count()
+        let rows = |label: &(&str, &str)| {
+            self.derived.labelled.holders(*label, reach).take(HOLDERS_COUNTED_MAX).count()
         };
-        let Some((key, value)) = selector.labels.iter().min_by_key(holders) else { return false };
-        self.derived.labelled.holders(key, value, reach).any(|holder| self.touches_below(selector, holder))
+        let Some(rarest) = selector.labels.iter().min_by_key(rows) else { return false };
+        let is_only = selector.labels.len() == 1;
+        self.derived.labelled.holders(rarest, reach).any(|(path, holders)| {
+            let Some((fleet, _)) = self.fleets.get_key_value(path) else { return false };
+            let is_inside = reach.is_none_or(|reach| reach.contains(fleet));
+            // An agent's own label is the one that counts.
+            (is_only && is_inside && holders.agents > 0) || self.touches_below(selector, fleet)
+        })
     }
 
-    /// Whether a selector stops anything of what stands at a path or below it.
-    fn touches_below(&self, selector: &Selector, path: &str) -> bool {
-        if let Some((agent, _)) = self.agents.get_key_value(path) {
-            return selector.may_touch(agent, &self.effective_labels(agent));
-        }
-        let Some((holder, _)) = self.fleets.get_key_value(path) else { return false };
+    /// Whether a selector stops anything of any agent in a fleet or below it.
+    fn touches_below(&self, selector: &Selector, fleet: &FleetPath) -> bool {
         // The narrower of the two.
-        let within = selector.fleet.as_ref().filter(|reach| holder.contains(reach)).unwrap_or(holder);
+        let within = selector.fleet.as_ref().filter(|reach| fleet.contains(reach)).unwrap_or(fleet);
         self.agents_under(Some(within)).any(|agent| selector.may_touch(agent, &self.effective_labels(agent)))
     }
 

@@ -304,10 +304,10 @@ impl State {
             derived.kills.insert(*id, kill);
         }
         for (path, fleet) in &self.fleets {
-            derived.labelled.relabel(path.as_str(), None, Some(&fleet.labels));
+            derived.labelled.relabel_fleet(path, None, Some(&fleet.labels));
         }
         for (path, agent) in &self.agents {
-            derived.labelled.relabel(path.as_str(), None, Some(&agent.labels));
+            derived.labelled.relabel_agent(path, None, Some(&agent.labels));
         }
         for (target, revocation) in &self.revocations {
             derived.due.insert((revocation.ends, Due::RevocationEnds(target.clone())));

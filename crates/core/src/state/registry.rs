@@ -108,7 +108,7 @@ impl State {
         self.remember_staleness(path, own_staleness);
         self.index_staleness(path, own_staleness, None);
         let labels = self.fleets.remove(path.as_str()).map(|fleet| fleet.labels);
-        self.derived.labelled.relabel(path.as_str(), labels.as_ref(), None);
+        self.derived.labelled.relabel_fleet(path, labels.as_ref(), None);
         self.emit(EnforcementEvent::FleetRemoved { path: path.clone() }, effects);
         effects.changed(ChangeKind::FleetDeleted { path: path.clone() });
         Ok(Outcome::FleetDeleted { path: path.clone() })
@@ -169,7 +169,7 @@ impl State {
         let path = &command.path;
         check_version(&path.as_fleet(), command.expected_version, self.agent(path)?.version)?;
         let labels = self.agents.remove(path.as_str()).map(|agent| agent.labels);
-        self.derived.labelled.relabel(path.as_str(), labels.as_ref(), None);
+        self.derived.labelled.relabel_agent(path, labels.as_ref(), None);
         self.emit(EnforcementEvent::AgentRemoved { path: path.clone() }, effects);
         effects.changed(ChangeKind::AgentDeleted { path: path.clone() });
         Ok(Outcome::AgentDeleted { path: path.clone() })
@@ -181,7 +181,7 @@ impl State {
         let is_news = before.is_none_or(|before| policy_of(before) != policy);
         let own_staleness = before.and_then(|before| before.limits.max_staleness);
         let labels = before.map(|before| &before.labels);
-        self.derived.labelled.relabel(path.as_str(), labels, Some(&fleet.labels));
+        self.derived.labelled.relabel_fleet(path, labels, Some(&fleet.labels));
         self.index_staleness(path, own_staleness, fleet.limits.max_staleness);
         self.fleets.insert(path.clone(), fleet);
         if is_news {
@@ -192,7 +192,7 @@ impl State {
     fn store_agent(&mut self, path: &AgentPath, agent: Agent, effects: &mut Effects) {
         let labels = agent.labels.clone();
         let before = self.agents.get(path.as_str()).map(|before| &before.labels);
-        self.derived.labelled.relabel(path.as_str(), before, Some(&labels));
+        self.derived.labelled.relabel_agent(path, before, Some(&labels));
         self.agents.insert(path.clone(), agent);
         self.emit(EnforcementEvent::AgentSet { path: path.clone(), labels }, effects);
     }
