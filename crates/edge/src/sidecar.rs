@@ -42,7 +42,7 @@ mod run;
 mod token_header;
 
 pub use action_rules::{ActionNames, ActionRules, Call, HeaderFound, HeaderSource, NoAction, RuleError};
-pub use config::{HeaderName, Listen, Scheme, SidecarConfig, SidecarConfigError};
+pub use config::{Audiences, HeaderName, Listen, Scheme, SidecarConfig, SidecarConfigError};
 #[cfg(feature = "sidecar")]
 pub use gate::Gate;
 #[cfg(feature = "sidecar")]

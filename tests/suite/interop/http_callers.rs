@@ -17,6 +17,9 @@ async fn a_program_is_denied_and_told_once_its_agent_is_killed() {
     let mut rig = Rig::without_envoy().await;
     let (worker, other) = (rig.agent_token("acme/tools/worker"), rig.agent_token("acme/other/worker"));
     assert_eq!(decide(&rig, &worker).await["verdict"], "permit");
+    let elsewhere =
+        rig.haltline(&["agent", "token", "acme/tools/worker", "--audience", "https://elsewhere.example"]);
+    assert_eq!(decide(&rig, elsewhere.trim()).await["reason"]["code"], "TOKEN_WRONG_AUDIENCE");
     let mut halted = rig.halted(&worker).await;
     assert_eq!(halted.next_event().await.unwrap().0, "watching");
 

@@ -5,10 +5,11 @@ use std::{io, path::Path};
 use haltline_edge::{
     ConnectError, EdgeConfig, Enforcer, EnrolError,
     config::LogFormat,
+    enforce::CoreOptions,
     enrol,
     sidecar::{Gate, Sidecar, SidecarError},
 };
-use haltline_pki::JoinToken;
+use haltline_pki::{EdgeIdentity, JoinToken};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
@@ -84,7 +85,9 @@ pub(super) async fn run(args: &EdgeRunArgs) -> Result<Exit, Failure> {
 /// The enforcer first: a port is open only where somebody can answer.
 async fn serve(config: EdgeConfig, shutdown: CancellationToken) -> Result<(), Failure> {
     let sidecar_config = config.sidecar.clone();
-    let enforcer = Enforcer::connect(config).await.map_err(|error| connect_failure(&error))?;
+    let audiences = audiences(&config)?;
+    let options = |name| CoreOptions { audiences, ..CoreOptions::named(name) };
+    let enforcer = Enforcer::connect_with(config, options).await.map_err(|error| connect_failure(&error))?;
     let gate = Gate::of(&enforcer);
     let served = tokio::select! {
         sidecar = Sidecar::start(gate, sidecar_config) => match sidecar {
@@ -95,6 +98,17 @@ async fn serve(config: EdgeConfig, shutdown: CancellationToken) -> Result<(), Fa
     };
     enforcer.shutdown().await;
     served.map_err(|error| sidecar_failure(&error))
+}
+
+/// For whom a token has to be (RFC 9068, section 4).
+fn audiences(config: &EdgeConfig) -> Result<Vec<String>, Failure> {
+    if !EdgeIdentity::is_in(&config.identity_dir) {
+        let error = ConnectError::NotEnrolled { directory: config.identity_dir.clone() };
+        return Err(connect_failure(&error));
+    }
+    let identity =
+        EdgeIdentity::load(&config.identity_dir).map_err(|error| connect_failure(&error.into()))?;
+    Ok(config.sidecar.audiences.and_of(&identity.bundle().cluster()))
 }
 
 fn load(file: Option<&Path>) -> Result<EdgeConfig, Failure> {

@@ -72,6 +72,8 @@ keys! {
         |config| quoted(&config.sidecar.token_header);
     "sidecar.token_scheme", Some("Bearer"), "the word before the token in that header; nothing if there is none",
         |config| quoted(&config.sidecar.token_scheme);
+    "sidecar.audiences", Some(""), "for whom else tokens may be, separated by commas; this cluster's enforcers always",
+        |config| quoted(&config.sidecar.audiences);
     "sidecar.fail_open", Some("false"), "whether Envoy may go on without an answer while the view is stale; needs the record's fails_open",
         |config| config.sidecar.fail_open.to_string();
     "sidecar.drain_timeout", Some("10s"), "how long a stopping sidecar waits for the streams that it watches",

@@ -115,6 +115,7 @@ impl Settings {
             actions: self.told("sidecar.actions")?,
             token_header: self.parsed("sidecar.token_header", "the name of a header")?,
             token_scheme: self.parsed("sidecar.token_scheme", "a word, or nothing")?,
+            audiences: self.parsed("sidecar.audiences", "names separated by commas, or nothing")?,
             fail_open: self.parsed("sidecar.fail_open", "true or false")?,
             drain_timeout: self.duration("sidecar.drain_timeout", SIDECAR_DRAIN_CEILING.0)?,
         };

@@ -2,6 +2,12 @@
 
 use std::{fmt, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
+use haltline_core::{
+    ids::ClusterId,
+    limits::{SIDECAR_AUDIENCES_MAX, TEXT_BYTES_MAX},
+};
+use haltline_wire::token_names;
+
 use super::action_rules::ActionRules;
 
 /// What the sidecar serves, where, and how it reads requests. See [`crate::config::KEYS`] for what each field is for.
@@ -21,6 +27,8 @@ pub struct SidecarConfig {
     pub token_header: HeaderName,
     /// `sidecar.token_scheme`
     pub token_scheme: Scheme,
+    /// `sidecar.audiences`
+    pub audiences: Audiences,
     /// `sidecar.fail_open`
     pub fail_open: bool,
     /// `sidecar.drain_timeout`
@@ -179,6 +187,38 @@ impl FromStr for Scheme {
     }
 }
 
+/// For whom tokens may be, beside this cluster's enforcers. Written with commas between.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Audiences(Vec<String>);
+
+impl Audiences {
+    /// The names, and that of a cluster's own enforcers, to which its tokens are made out unless somebody says otherwise.
+    #[must_use]
+    pub fn and_of(&self, cluster: &ClusterId) -> Vec<String> {
+        let mut names = self.0.clone();
+        names.push(token_names::enforcers(cluster));
+        names
+    }
+}
+
+impl fmt::Display for Audiences {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.join(", "))
+    }
+}
+
+impl FromStr for Audiences {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let names: Vec<_> = text.split(',').map(str::trim).filter(|name| !name.is_empty()).collect();
+        let fits =
+            |name: &&str| name.len() <= TEXT_BYTES_MAX && name.bytes().all(|byte| byte.is_ascii_graphic());
+        let all_fit = names.len() <= SIDECAR_AUDIENCES_MAX && names.iter().all(fits);
+        if all_fit { Ok(Self(names.into_iter().map(str::to_owned).collect())) } else { Err(()) }
+    }
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -193,6 +233,7 @@ mod tests {
             actions: ActionRules::default(),
             token_header: "Authorization".parse().unwrap(),
             token_scheme: "Bearer".parse().unwrap(),
+            audiences: Audiences::default(),
             fail_open: false,
             drain_timeout: Duration::from_secs(1),
         }
@@ -217,6 +258,17 @@ mod tests {
         assert!(config.check().unwrap_err().to_string().contains("probes_beyond_loopback = true"));
         config.probes_beyond_loopback = true;
         assert_eq!(config.check(), Ok(()));
+    }
+
+    #[test]
+    fn this_clusters_enforcers_are_always_an_audience() {
+        let cluster = ClusterId([1; 16]);
+        let own = token_names::enforcers(&cluster);
+        assert_eq!("".parse::<Audiences>().unwrap().and_of(&cluster), [own.as_str()]);
+        let more: Audiences = "https://a.example, b".parse().unwrap();
+        assert_eq!(more.to_string().parse(), Ok(more.clone()));
+        assert_eq!(more.and_of(&cluster), ["https://a.example", "b", own.as_str()]);
+        assert_eq!("a b".parse::<Audiences>(), Err(()));
     }
 
     #[test]

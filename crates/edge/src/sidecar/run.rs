@@ -209,6 +209,10 @@ fn serve_grpc(
         .http2_keepalive_timeout(Some(Duration::from_millis(HTTP2_PING_TIMEOUT.0)))
         .http2_max_header_list_size(header_bytes)
         .max_concurrent_streams(SIDECAR_STREAMS_PER_CONNECTION_MAX)
+        // Whenever an agent hangs up, Envoy resets its streams here: ordinary, and no reason to end the connection, on which
+        // the streams beside all others' requests are.
+        .http2_max_pending_accept_reset_streams(Some(SIDECAR_STREAMS_PER_CONNECTION_MAX as usize))
+        .http2_max_local_error_reset_streams(None)
         .add_service(health)
         .add_service(authorization)
         .add_service(processor)
