@@ -1,14 +1,14 @@
 //! Who is woken when, so that a kill's way to ten thousand streams isn't stuck behind what doesn't press.
 //!
-//! New events are *released* in fan-outs. A fan-out goes once round all places and wakes whoever hasn't been given the
-//! released events yet, a chunk at a time, so that other work (the answer to the kill's own caller) has its turn between.
-//! Streams write when they are woken, all that is released, in one frame: what waited goes along with what presses, and
-//! nobody is woken twice for it.
+//! New events are *released* in rounds. A round goes once over all places and wakes whoever hasn't been given the released
+//! events yet, a chunk at a time, so that other work (the answer to the kill's own caller) has its turn between. Streams
+//! write when they are woken, all that is released, in one frame: what waited goes along with what presses, and nobody is
+//! woken twice for it. One round has one target, so streams that stand together get the same bytes.
 //!
-//! A fan-out costs about the same whatever it carries, so background fan-outs keep a distance that grows with the number of
-//! streams. Kills keep a much shorter one, from each other only, and turn a fan-out that is under way into theirs: who
-//! hasn't been reached gets the kill now, who has is reached again before the circle ends. Everything that is released has
-//! one target per fan-out, so streams that stand together get the same bytes.
+//! A round costs about the same whatever it carries. So what doesn't press has an allowance of wakes that fills up in
+//! pauses: after one it goes out at full speed, under load it trickles evenly and leaves the cores to others. A kill turns
+//! the round that is under way into its own, at full speed: who hasn't been reached gets the kill now, who has is reached
+//! again before the circle ends. Kills keep a short distance from each other only.
 
 use std::{
     sync::{
@@ -39,11 +39,61 @@ struct Waiting {
     urgency: Option<Urgency>,
 }
 
-/// When fan-outs began.
-#[derive(Debug, Clone, Copy, Default)]
-struct Begun {
-    any: Option<Instant>,
+/// The round that is under way, and what it may do.
+#[derive(Debug)]
+struct Round {
+    /// The place to go on from.
+    at: usize,
+    /// Places still to go over.
+    left: usize,
+    is_urgent: bool,
+    /// When the last urgent round began.
     urgent: Option<Instant>,
+    /// Wakes that may still be done for what doesn't press; less than none after a chunk too many.
+    credit: i64,
+    credited: Instant,
+}
+
+impl Round {
+    fn new(now: Instant) -> Self {
+        Self { at: 0, left: 0, is_urgent: false, urgent: None, credit: i64::MAX, credited: now }
+    }
+
+    /// When the next urgent round may begin; `None`: at once.
+    fn urgent_due(&self, places: usize) -> Option<Instant> {
+        let distance = Duration::from_nanos(HUB_URGENT_PACE_NANOS.saturating_mul(places as u64));
+        self.urgent.map(|urgent| urgent + distance.min(Duration::from_millis(HUB_PACE_MAX.0)))
+    }
+
+    /// Adds what the time since the last look is worth, up to one whole round.
+    fn earn(&mut self, now: Instant, places: usize) {
+        let pace = pace_nanos(places);
+        let since = u64::try_from(now.duration_since(self.credited).as_nanos()).unwrap_or(u64::MAX);
+        let earned = since / pace;
+        self.credited += Duration::from_nanos(earned.saturating_mul(pace));
+        let full = i64::try_from(places).unwrap_or(i64::MAX);
+        self.credit = self.credit.saturating_add(i64::try_from(earned).unwrap_or(i64::MAX)).min(full);
+    }
+
+    /// When there will be a wake to spend.
+    fn credit_due(&self, places: usize) -> Instant {
+        let missing = u64::try_from(1 - self.credit.min(0)).unwrap_or(1);
+        self.credited + Duration::from_nanos(missing.saturating_mul(pace_nanos(places)))
+    }
+}
+
+/// The distance of wakes for what doesn't press: a whole round never takes longer than the longest distance.
+fn pace_nanos(places: usize) -> u64 {
+    const MAX_NANOS: u64 = HUB_PACE_MAX.0 * 1_000_000;
+    HUB_BACKGROUND_PACE_NANOS.min(MAX_NANOS / (places as u64).max(1)).max(1)
+}
+
+/// What to do next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    Wake,
+    Until(Instant),
+    Idle,
 }
 
 /// See the module.
@@ -95,78 +145,82 @@ impl Fanout {
 
     /// Runs until the hub stops.
     pub(crate) async fn run(self: Arc<Self>, stop: CancellationToken) {
-        let mut begun = Begun::default();
-        let mut at = 0;
+        let mut round = Round::new(Instant::now());
         while !stop.is_cancelled() {
-            let due = self.due(begun);
-            let wait = async {
-                match due {
-                    Some(due) => sleep_until(due).await,
-                    None => std::future::pending().await,
+            match self.step(&mut round, Instant::now()) {
+                Step::Wake => {
+                    self.wake_chunk(&mut round);
+                    tokio::task::yield_now().await;
                 }
-            };
-            if due.is_some_and(|due| due <= Instant::now()) {
-                self.go_round(&mut begun, &mut at).await;
-                continue;
-            }
-            tokio::select! {
-                () = wait => {}
-                () = self.more.notified() => {}
-                () = stop.cancelled() => return,
+                Step::Until(due) => tokio::select! {
+                    () = sleep_until(due) => {}
+                    () = self.more.notified() => {}
+                    () = stop.cancelled() => return,
+                },
+                Step::Idle => tokio::select! {
+                    () = self.more.notified() => {}
+                    () = stop.cancelled() => return,
+                },
             }
         }
     }
 
-    /// When the next fan-out may begin; `None` if nothing waits.
-    fn due(&self, begun: Begun) -> Option<Instant> {
-        let urgency = self.waiting.lock().urgency?;
+    fn step(&self, round: &mut Round, now: Instant) -> Step {
         let places = self.subscribers.places();
-        Some(due(urgency, begun, places).unwrap_or_else(Instant::now))
-    }
-
-    async fn go_round(&self, begun: &mut Begun, at: &mut usize) {
-        let mut left = self.release(begun);
-        while left > 0 {
-            let released = self.released();
-            *at = self.subscribers.visit(*at, HUB_WAKE_CHUNK, |subscriber| {
-                if subscriber.sent() < released {
-                    subscriber.wake();
+        let waiting = self.waiting.lock().urgency;
+        let urgent_due = match waiting {
+            Some(Urgency::Kill) => match round.urgent_due(places).filter(|due| *due > now) {
+                None => {
+                    self.begin(round, true, now);
+                    return Step::Wake;
                 }
-            });
-            left = left.saturating_sub(HUB_WAKE_CHUNK);
-            tokio::task::yield_now().await;
-            let urgent = self.waiting.lock().urgency == Some(Urgency::Kill);
-            if urgent && self.due(*begun).is_some_and(|due| due <= Instant::now()) {
-                left = self.release(begun);
+                due => due,
+            },
+            _ => None,
+        };
+        if round.left == 0 {
+            match waiting {
+                None => return Step::Idle,
+                Some(Urgency::Kill) => return urgent_due.map_or(Step::Wake, Step::Until),
+                Some(Urgency::Revocation | Urgency::Background) => self.begin(round, false, now),
             }
         }
+        round.earn(now, places);
+        if round.is_urgent || round.credit > 0 {
+            return Step::Wake;
+        }
+        let due = round.credit_due(places);
+        Step::Until(urgent_due.map_or(due, |urgent| urgent.min(due)))
     }
 
-    /// Begins a fan-out of all that waits; returns how many places to go over.
-    fn release(&self, begun: &mut Begun) -> usize {
+    /// Begins a round with all that waits.
+    fn begin(&self, round: &mut Round, is_urgent: bool, now: Instant) {
         let waiting = std::mem::take(&mut *self.waiting.lock());
-        if waiting.urgency.is_some() {
-            self.released.store(waiting.newest.0, Ordering::Release);
-        }
-        let now = Some(Instant::now());
-        begun.any = now;
-        if waiting.urgency == Some(Urgency::Kill) {
-            begun.urgent = now;
-        }
+        self.released.store(waiting.newest.0, Ordering::Release);
         self.passes.fetch_add(1, Ordering::Relaxed);
-        // The circle may begin in the middle and ends with a chunk cut short, so one more is gone over.
-        self.subscribers.places() + HUB_WAKE_CHUNK
+        // Who comes meanwhile looks at what is released by itself.
+        round.left = self.subscribers.places();
+        round.is_urgent = is_urgent;
+        if is_urgent {
+            round.urgent = Some(now);
+        }
     }
-}
 
-/// When what presses so much may go out; `None`: at once.
-fn due(urgency: Urgency, begun: Begun, places: usize) -> Option<Instant> {
-    let (since, pace) = match urgency {
-        Urgency::Kill => (begun.urgent?, HUB_URGENT_PACE_NANOS),
-        Urgency::Revocation | Urgency::Background => (begun.any?, HUB_BACKGROUND_PACE_NANOS),
-    };
-    let distance = Duration::from_nanos(pace.saturating_mul(places as u64));
-    Some(since + distance.min(Duration::from_millis(HUB_PACE_MAX.0)))
+    fn wake_chunk(&self, round: &mut Round) {
+        let released = self.released();
+        let mut woken = 0;
+        let (at, visited) = self.subscribers.visit(round.at, HUB_WAKE_CHUNK, |subscriber| {
+            if subscriber.sent() < released {
+                subscriber.wake();
+                woken += 1;
+            }
+        });
+        round.at = at;
+        round.left = if visited == 0 { 0 } else { round.left.saturating_sub(visited) };
+        if !round.is_urgent {
+            round.credit = round.credit.saturating_sub(woken);
+        }
+    }
 }
 
 #[cfg(test)]

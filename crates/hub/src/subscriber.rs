@@ -30,6 +30,8 @@ pub(crate) struct Subscriber {
     /// How far frames were handed over.
     sent: AtomicU64,
     mail: Mutex<Mail>,
+    #[cfg(test)]
+    wakes: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -56,7 +58,17 @@ impl Subscriber {
         opened: BootNanos,
     ) -> Arc<Self> {
         let (waker, sent, mail) = Default::default();
-        Arc::new(Self { stream, admitted, peer, opened, waker, sent, mail })
+        Arc::new(Self {
+            stream,
+            admitted,
+            peer,
+            opened,
+            waker,
+            sent,
+            mail,
+            #[cfg(test)]
+            wakes: AtomicU64::new(0),
+        })
     }
 
     /// The task to wake from now on. To be called before looking whether there is anything to do.
@@ -65,7 +77,15 @@ impl Subscriber {
     }
 
     pub(crate) fn wake(&self) {
+        #[cfg(test)]
+        self.wakes.fetch_add(1, Ordering::Relaxed);
         self.waker.wake();
+    }
+
+    /// How often this was woken since the last time.
+    #[cfg(test)]
+    pub(crate) fn take_wakes(&self) -> u64 {
+        self.wakes.swap(0, Ordering::Relaxed)
     }
 
     pub(crate) fn set_sent(&self, seq: EventSeq) {

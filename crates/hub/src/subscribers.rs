@@ -70,12 +70,18 @@ impl Subscribers {
         self.table.lock().places.len()
     }
 
-    /// Goes on from a place over so many, and says where it ended.
-    pub(crate) fn visit(&self, from: usize, count: usize, mut visit: impl FnMut(&Subscriber)) -> usize {
+    /// Goes on from a place over so many at most; says where to go on, and over how many places it went.
+    pub(crate) fn visit(
+        &self,
+        from: usize,
+        count: usize,
+        mut visit: impl FnMut(&Subscriber),
+    ) -> (usize, usize) {
         let table = self.table.lock();
         let end = (from + count).min(table.places.len());
-        table.places[from.min(end)..end].iter().flatten().for_each(|subscriber| visit(subscriber));
-        if end == table.places.len() { 0 } else { end }
+        let from = from.min(end);
+        table.places[from..end].iter().flatten().for_each(|subscriber| visit(subscriber));
+        (if end == table.places.len() { 0 } else { end }, end - from)
     }
 
     /// All of them, now.
@@ -108,13 +114,13 @@ mod tests {
         let mut seen = Vec::new();
         let mut at = 0;
         loop {
-            at = subscribers.visit(at, 2, |subscriber| seen.push(subscriber.stream.0));
+            (at, _) = subscribers.visit(at, 2, |subscriber| seen.push(subscriber.stream.0));
             if at == 0 {
                 break;
             }
         }
         assert_eq!(seen, [0, 9, 2, 3, 4]);
-        assert_eq!(subscribers.visit(17, 3, |_| ()), 0);
+        assert_eq!(subscribers.visit(17, 3, |_| ()), (0, 0));
     }
 
     #[test]
