@@ -2,7 +2,9 @@
 //! replicas are compared byte by byte, snapshots are restored, and a view follows the events.
 
 use haltline_core::{
+    attest::BundleStatement,
     command::Batch,
+    event::{EnforcementEvent, event_bytes, event_from_bytes},
     ids::LogIndex,
     rejection::{Outcome, Rejection},
     snapshot,
@@ -81,7 +83,7 @@ impl Bench {
             seen::assert_same_previews(&self.state, &self.model);
         }
         for event in &applied.events {
-            self.view.apply(event);
+            self.follow(event);
         }
         assert_eq!(self.view, self.state.view(), "the view that followed the events");
         self.coverage.note(&batch, &applied, self.model.repeats - before);
@@ -93,6 +95,22 @@ impl Bench {
         applied
     }
 
+    /// Takes an event up as an enforcer would: from its bytes, with new keys only on the word of the old ones.
+    fn follow(&mut self, event: &EnforcementEvent) {
+        let bytes = event_bytes(event);
+        let event = event_from_bytes(&bytes).unwrap();
+        if let EnforcementEvent::TrustBundleSet(change) = &event {
+            let (cluster_id, incarnation) = self.view.cluster.unwrap();
+            let (version, keys) = (change.version, change.keys.as_slice());
+            let old: Vec<_> = self.view.node_keys.iter().map(|(node, key)| (*node, *key)).collect();
+            let statement = BundleStatement { cluster_id, incarnation, version, keys };
+            statement.verify(self.view.bundle_version, &old, &change.endorsements).unwrap();
+        }
+        let expected = self.view.position.after_bytes(&bytes);
+        self.view.apply(&event);
+        assert_eq!(self.view.position, expected);
+    }
+
     /// A replica that restarts from its own bytes now and then does the same and ends in the same bytes.
     fn compare_replicas(&mut self, at: LogIndex, batch: &Batch, applied: &Applied) {
         // At some points only, since encoding costs more than all the rest.
@@ -101,6 +119,11 @@ impl Bench {
             let restarted = restored(&self.restarting);
             assert_eq!(restarted, self.restarting, "a snapshot, decoded, with all that follows from it");
             self.restarting = restarted;
+            assert_eq!(
+                View::decode(&self.view.encode()).as_ref(),
+                Ok(&self.view),
+                "a view, encoded and decoded"
+            );
         }
         assert_eq!(&self.restarting.apply(at, batch), applied, "after a restore");
         if restarts {

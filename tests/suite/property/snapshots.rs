@@ -1,8 +1,10 @@
 //! Snapshots from nowhere: damaged, cut or made up, they end in a typed error or in a state, never in a panic.
 
 use haltline_core::{
+    event::event_from_bytes,
     snapshot::{self, FORMAT_VERSION, SnapshotError},
     state::State,
+    view::{View, ViewError},
 };
 use proptest::{collection::vec, prelude::*};
 
@@ -78,12 +80,31 @@ fn a_length_that_promises_everything_reserves_nothing() {
     }
 }
 
+/// A view travels to enforcers as bytes: whatever comes back is a view, or a named error.
+#[test]
+fn a_cut_or_foreign_view_is_an_error() {
+    let bytes = one_schedule(3).state.view().encode();
+    let view = View::decode(&bytes).unwrap();
+    assert_eq!(view.encode(), bytes);
+    for len in 0..bytes.len() {
+        assert!(View::decode(&bytes[..len]).is_err(), "{len} of {} bytes", bytes.len());
+    }
+    let longer = [bytes.as_slice(), &[0]].concat();
+    assert_eq!(View::decode(&longer), Err(ViewError::TrailingBytes { got_bytes: 1 }));
+    let mut other = bytes.clone();
+    other[9] = 7;
+    assert_eq!(View::decode(&other), Err(ViewError::UnknownFormat { got: 7 }));
+    assert!(matches!(View::decode(b"HLSTATE\0\0\x01"), Err(ViewError::BadMagic { .. })));
+}
+
 proptest! {
     #![proptest_config(super::cases(256))]
 
     #[test]
     fn garbage_never_panics(garbage in vec(any::<u8>(), 0..2_000)) {
         drop(decode(&garbage));
+        drop(event_from_bytes(&garbage));
+        drop(View::decode(&[b"HLVIEW\0\0\0\x01".as_slice(), &garbage].concat()));
         drop(decode(&[header(), garbage].concat()));
     }
 
