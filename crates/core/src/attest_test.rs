@@ -1,3 +1,5 @@
+//! Statements believed and not: whatever is changed in one must be noticed, with a code that says what.
+
 #![allow(clippy::unwrap_used)]
 use ed25519_dalek::{Signer, SigningKey};
 use proptest::prelude::{any, prop_assert, prop_assert_eq, proptest};

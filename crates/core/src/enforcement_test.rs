@@ -1,3 +1,5 @@
+//! When a kill is enforced in the whole cluster, member by member and second by second.
+
 #![allow(clippy::unwrap_used)]
 use super::*;
 use crate::receipt::FencedWhy;

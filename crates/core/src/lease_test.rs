@@ -1,3 +1,5 @@
+//! The arithmetic of leases at its edges, and answers in every order.
+
 #![allow(clippy::unwrap_used)]
 use super::*;
 

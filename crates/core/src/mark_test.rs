@@ -1,3 +1,5 @@
+//! Marks that never go back, and chains compared at the right event.
+
 #![allow(clippy::unwrap_used)]
 use super::*;
 

@@ -1,3 +1,5 @@
+//! Receipts that verify, and those that mustn't.
+
 #![allow(clippy::unwrap_used)]
 use ed25519_dalek::{Signer, SigningKey};
 

@@ -1,3 +1,5 @@
+//! The tracker case by case; [`reference`] runs it against a slow one.
+
 #![allow(clippy::unwrap_used)]
 use super::*;
 use crate::receipt::Fenced;
