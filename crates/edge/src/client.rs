@@ -23,6 +23,8 @@ pub(crate) mod stream;
 pub(crate) mod test_hub;
 pub(crate) mod trust;
 
+pub use crate::persist::StoredSnapshot;
+pub use enforcement::{Enforcement, Wish, Wishes};
 pub use refusal::SyncRefusal;
-pub use running::ConnectError;
+pub use running::{ConnectError, Loaded, Running, load};
 pub use status::{LastError, Status};

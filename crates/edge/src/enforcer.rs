@@ -59,7 +59,7 @@ impl Enforcer {
         let starting = tokio::task::spawn_blocking(move || {
             let loaded = running::load(config)?;
             let core = EnforcerCore::new(options(loaded.identity.name().clone()));
-            let running = Running::start(loaded, &std::sync::Arc::new(core.clone()), &runtime)?;
+            let running = Running::start(loaded, &std::sync::Arc::new(core.clone()), None, &runtime)?;
             let halts = CancellationToken::new();
             runtime.spawn(core.watch_halts(halts.clone()));
             Ok(Self { core, running, halts: halts.drop_guard() })

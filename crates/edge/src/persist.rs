@@ -38,7 +38,8 @@ use haltline_pki::TrustBundle;
 
 use crate::client::{refusal::SyncRefusal, trust::Trust};
 use file::Kind;
-pub(crate) use record::{MarkRecord, StoredSnapshot};
+pub(crate) use record::MarkRecord;
+pub use record::StoredSnapshot;
 
 /// Why something kept on disk couldn't be written, read or believed. [`PersistError::code`] is stable.
 #[derive(Debug, thiserror::Error)]

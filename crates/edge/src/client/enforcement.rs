@@ -1,18 +1,39 @@
-//! What the link to the hubs does to decisions. The decision engine stands behind it; tests put a witness there.
+//! What the link to the hubs does to decisions. The decision engine stands behind it, on a relay the hub below it; tests put
+//! a witness there.
 
 use haltline_core::{
+    attest::Fresh,
     event::EnforcementEvent,
-    ids::{EventSeq, LogIndex},
+    ids::{EventSeq, LogIndex, Nonce},
     time::Millis,
 };
+use haltline_pki::EdgeIdentity;
+use tokio::sync::{mpsc, oneshot};
 
-use crate::enforce::{Clock, EnforcerCore, FeedError, FreshLease, ViewBody};
+use crate::{
+    enforce::{Clock, EnforcerCore, FeedError, FreshLease, ViewBody},
+    persist::StoredSnapshot,
+};
+
+/// What something below the link wants of the hub that serves. Given up when no hub does.
+#[derive(Debug)]
+pub enum Wish {
+    /// Send a probe with this nonce now. Its answer comes by [`Enforcement::attested`].
+    Probe(Nonce),
+    /// Fetch the view with a node's signature, verified. Dropped unanswered if there is none.
+    Snapshot(oneshot::Sender<StoredSnapshot>),
+    /// Ask [`Enforcement::may_acknowledge`] again.
+    Acknowledge,
+}
+
+/// Where wishes come from; none on an enforcer that nothing hangs on.
+pub type Wishes = mpsc::Receiver<Wish>;
 
 /// The decision engine, as the protocol drives it.
 ///
 /// Calls come from one task, in the order in which things are known. Each has taken effect for every decision when it
 /// returns: no permit under what was before has an instant after that, so what was taken in may be acknowledged.
-pub(crate) trait Enforcement {
+pub trait Enforcement {
     /// Events that no statement covers yet: what denies acts at once, the rest is held back. After them the view stands
     /// at `index`.
     fn apply_provisional(&self, events: &[EnforcementEvent], index: LogIndex) -> Result<(), FeedError>;
@@ -29,6 +50,24 @@ pub(crate) trait Enforcement {
 
     /// The smallest staleness of any scope that this enforcer serves, by the view in force.
     fn smallest_staleness(&self) -> Millis;
+
+    /// What may be acknowledged when everything up to here was taken in: an enforcer's own decisions follow at once, what
+    /// hangs below a relay later.
+    fn may_acknowledge(&self, index: LogIndex, event_seq: EventSeq) -> Option<(LogIndex, EventSeq)> {
+        Some((index, event_seq))
+    }
+
+    /// A hub serves: wishes are heard from now on.
+    fn connected(&self) {}
+
+    /// It doesn't any more: what was wished for and hasn't come won't.
+    fn disconnected(&self) {}
+
+    /// An answer to a probe was verified, and all that follows from it here has taken effect.
+    fn attested(&self, _fresh: &Fresh) {}
+
+    /// The certificate was renewed.
+    fn identity_renewed(&self, _identity: &EdgeIdentity) {}
 }
 
 impl<C: Clock> Enforcement for EnforcerCore<C> {

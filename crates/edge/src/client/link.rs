@@ -32,7 +32,7 @@ use tonic::{Status, Streaming, transport::Channel};
 use super::{
     backoff::Backoff,
     dial::{Dialled, Dials, Place},
-    enforcement::Enforcement,
+    enforcement::{Enforcement, Wish, Wishes},
     fetch::FetchError,
     hubs::HubList,
     keeper::Wanted,
@@ -117,6 +117,7 @@ pub(crate) struct Parts<E> {
     pub(crate) board: Arc<Board>,
     pub(crate) metrics: LinkMetrics,
     pub(crate) stop: CancellationToken,
+    pub(crate) wishes: Option<Wishes>,
 }
 
 /// See the module.
@@ -134,6 +135,8 @@ pub(crate) struct Link<E> {
     board: Arc<Board>,
     metrics: LinkMetrics,
     stop: CancellationToken,
+    /// Of what hangs below, on a relay.
+    wishes: Option<Wishes>,
     cached: Cached,
     renewal: Option<Renewal>,
     /// The mark that is being kept: after which event, and since when.
@@ -162,6 +165,7 @@ enum Happened {
     Message(Result<Option<v1::HubMessage>, Status>),
     /// An acknowledgement can be sent.
     Room,
+    Wish(Wish),
     Tick,
 }
 
@@ -169,7 +173,7 @@ impl<E: Enforcement + Send + Sync + 'static> Link<E> {
     /// # Errors
     /// An identity that can't be shown in a handshake.
     pub(crate) fn new(parts: Parts<E>) -> Result<Self, PkiError> {
-        let Parts { config, identity, protocol, enforcement, wanted, board, metrics, stop } = parts;
+        let Parts { config, identity, protocol, enforcement, wanted, board, metrics, stop, wishes } = parts;
         let tls = client_tls(&identity)?;
         let patience = Millis(u64::try_from(config.connect_timeout.as_millis()).unwrap_or(u64::MAX));
         let told = identity.hubs().to_vec();
@@ -189,6 +193,7 @@ impl<E: Enforcement + Send + Sync + 'static> Link<E> {
             board,
             metrics,
             stop,
+            wishes,
         };
         link.tell(|_| {});
         Ok(link)
@@ -271,6 +276,7 @@ impl<E: Enforcement + Send + Sync + 'static> Link<E> {
         let mut served = false;
         let end = self.serve_by(hub, &mut client, &mut served).await;
         self.protocol().closed(end.refusal());
+        self.enforcement.disconnected();
         self.board.write(|told| (told.connected, told.hub) = (false, None));
         self.metrics.connected.set(0);
         (served, end)
@@ -300,6 +306,7 @@ impl<E: Enforcement + Send + Sync + 'static> Link<E> {
                 return end;
             }
             self.protocol().closed(None);
+            self.enforcement.disconnected();
             if let Err(end) = self.fetch_and_install(client).await {
                 return end;
             }
@@ -344,6 +351,7 @@ impl<E: Enforcement + Send + Sync + 'static> Link<E> {
                 room = following.outgoing.reserve(), if following.acknowledge.is_some() => {
                     if room.is_ok() { Happened::Room } else { Happened::Message(Ok(None)) }
                 }
+                wish = next_wish(&mut self.wishes) => Happened::Wish(wish),
                 () = tokio::time::sleep(wake) => Happened::Tick,
             };
             let result = match happened {
@@ -358,6 +366,10 @@ impl<E: Enforcement + Send + Sync + 'static> Link<E> {
                     self.acknowledge(following);
                     Ok(())
                 }
+                Happened::Wish(wish) => {
+                    self.grant(wish, following, client);
+                    Ok(())
+                }
                 Happened::Tick => self.tick(following, client).await,
             };
             if let Err(end) = result {
@@ -370,6 +382,34 @@ impl<E: Enforcement + Send + Sync + 'static> Link<E> {
         let due = following.acknowledge.take();
         if let Some(applied) = due.and_then(|(index, seq)| self.protocol().applied(index, seq)) {
             send(&following.outgoing, Message::Applied(applied));
+        }
+    }
+
+    /// Does what something below wishes for, as far as this hub serves.
+    fn grant(&mut self, wish: Wish, following: &mut Following, client: &EdgeServiceClient<Channel>) {
+        match wish {
+            // As for its own probes: while the hub reads nothing none is made.
+            Wish::Probe(nonce) if following.outgoing.capacity() > 0 => {
+                let staleness = self.enforcement.smallest_staleness();
+                if let Some(probe) = self.protocol().probe_for(nonce, BootClock.now(), staleness) {
+                    send(&following.outgoing, Message::Probe(probe));
+                }
+            }
+            Wish::Probe(_) => {}
+            Wish::Snapshot(wished) => {
+                let fetching = self.fetch_verified(client);
+                tokio::spawn(async move {
+                    match fetching.await {
+                        // Whoever gave up asks again.
+                        Ok(snapshot) => drop(wished.send(snapshot)),
+                        Err(error) => tracing::info!(%error, "no snapshot for those below"),
+                    }
+                });
+            }
+            Wish::Acknowledge => {
+                let (index, position) = self.held();
+                following.acknowledge = self.enforcement.may_acknowledge(index, position.seq);
+            }
         }
     }
 
@@ -412,6 +452,17 @@ impl<E: Enforcement + Send + Sync + 'static> Link<E> {
     fn patience(&self) -> Millis {
         let half = Millis(self.enforcement.smallest_staleness().0 / 2).max(HUB_SILENCE_MIN);
         Millis(half.0.saturating_mul(1 << self.failed_rounds.min(4)))
+    }
+}
+
+/// The next wish; never, where nothing hangs below.
+async fn next_wish(wishes: &mut Option<Wishes>) -> Wish {
+    match wishes {
+        Some(wishes) => match wishes.recv().await {
+            Some(wish) => wish,
+            None => std::future::pending().await,
+        },
+        None => std::future::pending().await,
     }
 }
 

@@ -23,7 +23,7 @@
 use haltline_core::{
     attest::Fresh,
     event::{ChainPosition, EnforcementEvent, event_from_bytes},
-    ids::{ClusterId, EdgeName, EventSeq, Incarnation, LogIndex, NodeId},
+    ids::{ClusterId, EdgeName, EventSeq, Incarnation, LogIndex, NodeId, Nonce},
     lease::{BootNanos, LeaseBook, Nanos},
     mark::{ChainHistory, HighWaterMark},
     time::Millis,
@@ -184,6 +184,11 @@ impl Protocol {
         self.stream.as_mut()?.probe(now, random, staleness, &mut self.leases)
     }
 
+    /// A probe with this nonce, now: somebody below waits for its answer.
+    pub(crate) fn probe_for(&mut self, nonce: Nonce, now: BootNanos, staleness: Millis) -> Option<v1::Probe> {
+        self.stream.as_mut()?.probe_for(nonce, now, staleness, &mut self.leases)
+    }
+
     /// When to look for a due probe, or at the hub's silence, again.
     pub(crate) fn next_due(&self, patience: Millis) -> Option<BootNanos> {
         self.stream.as_ref().map(|stream| stream.next_probe().min(stream.silent_from(patience)))
@@ -337,6 +342,7 @@ impl Protocol {
         let cluster_time = attested.cluster_time();
         let lease = FreshLease { fresh_from: sent, index: at.index, cluster_time };
         enforcement.publish_lease(lease).map_err(not_taken)?;
+        enforcement.attested(fresh);
         if let Some(stream) = &mut self.stream {
             stream.answered(now);
         }

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    enforcement::Enforcement,
+    enforcement::{Enforcement, Wishes},
     keeper::{Keeper, Wanted},
     link::{Link, Parts},
     metrics::LinkMetrics,
@@ -57,15 +57,27 @@ impl ConnectError {
 }
 
 /// What is loaded before anything runs.
-pub(crate) struct Loaded {
+#[derive(Debug)]
+pub struct Loaded {
     config: EdgeConfig,
     pub(crate) identity: EdgeIdentity,
     dir: EdgeDir,
     remembered: Remembered,
 }
 
+impl Loaded {
+    /// Who is started.
+    #[must_use]
+    pub const fn identity(&self) -> &EdgeIdentity {
+        &self.identity
+    }
+}
+
 /// Reads identity and data. Blocks on the disk, and on verifying a cached snapshot.
-pub(crate) fn load(config: EdgeConfig) -> Result<Loaded, ConnectError> {
+///
+/// # Errors
+/// [`ConnectError`]: no identity, or data that can't be used.
+pub fn load(config: EdgeConfig) -> Result<Loaded, ConnectError> {
     if !EdgeIdentity::is_in(&config.identity_dir) {
         return Err(ConnectError::NotEnrolled { directory: config.identity_dir });
     }
@@ -80,7 +92,7 @@ pub(crate) fn load(config: EdgeConfig) -> Result<Loaded, ConnectError> {
 
 /// The link's tasks, from outside.
 #[derive(Debug)]
-pub(crate) struct Running {
+pub struct Running {
     identity: EdgeIdentity,
     board: Arc<Board>,
     metrics: LinkMetrics,
@@ -91,10 +103,15 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    /// Installs what is cached and starts the tasks on the current runtime. Blocks while a large snapshot is decoded.
-    pub(crate) fn start<E>(
+    /// Installs what is cached and starts the tasks on the current runtime. Blocks while a large snapshot is decoded. A
+    /// relay's link hears wishes.
+    ///
+    /// # Errors
+    /// [`ConnectError`]: an identity that can't be used.
+    pub fn start<E>(
         loaded: Loaded,
         enforcement: &Arc<E>,
+        wishes: Option<Wishes>,
         runtime: &tokio::runtime::Handle,
     ) -> Result<Self, ConnectError>
     where
@@ -106,9 +123,9 @@ impl Running {
             tracing::warn!(%refusal, code = refusal.code(), "left the cached snapshot aside");
         }
         let board = Arc::new(Board::new(identity.tls().leaf().validity.not_after));
-        let (wanted, wants) = watch::channel(Wanted::default());
+        let wanted = watch::Sender::new(Wanted::default());
         let (stop, keeper_stop) = (CancellationToken::new(), CancellationToken::new());
-        let keeper = Keeper::new(dir, wants, keeper_stop.clone(), on_disk_error(&board));
+        let keeper = Keeper::new(dir, wanted.clone(), keeper_stop.clone(), on_disk_error(&board));
         let metrics = LinkMetrics::default();
         let link = Link::new(Parts {
             config,
@@ -119,6 +136,7 @@ impl Running {
             board: Arc::clone(&board),
             metrics: metrics.clone(),
             stop: stop.clone(),
+            wishes,
         })?;
         let running = Self {
             identity,
@@ -136,12 +154,15 @@ impl Running {
         Ok(running)
     }
 
-    pub(crate) const fn identity(&self) -> &EdgeIdentity {
+    /// Whose link it is.
+    #[must_use]
+    pub const fn identity(&self) -> &EdgeIdentity {
         &self.identity
     }
 
     /// How the link does, with what the engine says of its lease.
-    pub(crate) fn status(&self, lease: Option<Lease>, smallest_staleness: Millis) -> Status {
+    #[must_use]
+    pub fn status(&self, lease: Option<Lease>, smallest_staleness: Millis) -> Status {
         let told = self.board.read();
         let now = BootClock.now();
         Status {
@@ -163,16 +184,18 @@ impl Running {
         }
     }
 
-    pub(crate) async fn ready(&self) {
+    /// Waits for the first lease.
+    pub async fn ready(&self) {
         self.board.ready().await;
     }
 
-    pub(crate) fn register_metrics(&self, registry: &mut Registry) {
+    /// Makes the link's counters part of a page of metrics.
+    pub fn register_metrics(&self, registry: &mut Registry) {
         self.metrics.register(registry);
     }
 
     /// Ends the link in order, then writes what is to be kept.
-    pub(crate) async fn shutdown(&self) {
+    pub async fn shutdown(&self) {
         self.stop.cancel();
         self.link.wait().await;
         self.keeper_stop.cancel();

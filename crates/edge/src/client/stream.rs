@@ -81,10 +81,30 @@ impl Stream {
             return None;
         }
         let Probe { nonce, jitter } = random();
-        let quarter = Millis(staleness.0 / 4).min(EDGE_PROBE_INTERVAL_MAX).max(self.interval_min);
-        let interval = Nanos::from(quarter).0;
+        let interval = self.interval(staleness).0;
         let early = u128::from(interval / 8) * u128::from(jitter) / u128::from(u32::MAX);
         self.next_probe = now.plus(Nanos(interval - u64::try_from(early).unwrap_or(0)));
+        self.ask(nonce, now, leases)
+    }
+
+    /// A probe out of turn, whose nonce somebody else made. The next one of its own accord follows a quarter of the staleness
+    /// later: a hub answers the newest of those that wait.
+    pub(crate) fn probe_for(
+        &mut self,
+        nonce: Nonce,
+        now: BootNanos,
+        staleness: Millis,
+        leases: &mut LeaseBook,
+    ) -> Option<v1::Probe> {
+        self.next_probe = now.plus(self.interval(staleness));
+        self.ask(nonce, now, leases)
+    }
+
+    fn interval(&self, staleness: Millis) -> Nanos {
+        Nanos::from(Millis(staleness.0 / 4).min(EDGE_PROBE_INTERVAL_MAX).max(self.interval_min))
+    }
+
+    fn ask(&mut self, nonce: Nonce, now: BootNanos, leases: &mut LeaseBook) -> Option<v1::Probe> {
         // A nonce that waits already would be a fault of the randomness: don't ask with it, the next probe is near.
         leases.sent(nonce, now).ok()?;
         self.answered.get_or_insert(now);

@@ -82,6 +82,16 @@ impl ViewBody {
         self.bundle_version
     }
 
+    /// Its enforcers.
+    pub fn edges(&self) -> impl Iterator<Item = (&EdgeName, &EdgePolicy)> {
+        self.edges.iter()
+    }
+
+    /// Its fleets.
+    pub fn fleets(&self) -> impl Iterator<Item = (&FleetPath, &FleetPolicy)> {
+        self.fleets.iter().map(|(path, policy)| (path, policy))
+    }
+
     /// An enforcer's record.
     #[must_use]
     pub fn edge(&self, name: &EdgeName) -> Option<&EdgePolicy> {

@@ -89,11 +89,15 @@ struct SnapshotRecord {
 
 /// A snapshot as it was fetched: signed, and its body not decoded.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct StoredSnapshot {
-    pub(crate) statement: SnapshotStatement,
-    pub(crate) node: NodeId,
-    pub(crate) signature: Signature,
-    pub(crate) body: Vec<u8>,
+pub struct StoredSnapshot {
+    /// What is signed.
+    pub statement: SnapshotStatement,
+    /// By which node.
+    pub node: NodeId,
+    /// Its signature.
+    pub signature: Signature,
+    /// The encoded view.
+    pub body: Vec<u8>,
 }
 
 impl StoredSnapshot {

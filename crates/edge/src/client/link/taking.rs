@@ -30,10 +30,13 @@ impl<E: Enforcement + Send + Sync + 'static> Link<E> {
         if is_welcome {
             self.metrics.connected.set(1);
             self.tell(|told| told.connected = true);
+            self.enforcement.connected();
         }
         for effect in effects {
             match effect {
-                Effect::Acknowledge { index, event_seq } => following.acknowledge = Some((index, event_seq)),
+                Effect::Acknowledge { index, event_seq } => {
+                    following.acknowledge = self.enforcement.may_acknowledge(index, event_seq);
+                }
                 Effect::Renewed { round_trip } => {
                     following.renewed = true;
                     self.renewed(round_trip);

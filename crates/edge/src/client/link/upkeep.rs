@@ -14,12 +14,13 @@ use super::{Link, LinkEnd, client_tls};
 use crate::{
     client::{
         enforcement::Enforcement,
-        fetch,
+        fetch::{self, FetchError},
         refusal::SyncRefusal,
         renewal::Renewal,
         status::{LastError, Told},
     },
     enforce::{BootClock, Clock as _},
+    persist::StoredSnapshot,
 };
 
 impl<E: Enforcement + Send + Sync + 'static> Link<E> {
@@ -40,13 +41,21 @@ impl<E: Enforcement + Send + Sync + 'static> Link<E> {
         let is_recent = self.cached.fetched.is_some_and(|fetched| fetched.elapsed() < interval);
         if is_old && !is_recent && self.cached.fetching.is_none() {
             self.cached.fetched = Some(Instant::now());
-            let (mut client, trust) = (client.clone(), self.protocol().trust().clone());
-            self.cached.fetching = Some(tokio::spawn(async move {
-                let snapshot = fetch::snapshot(&mut client, trust.cluster()).await?;
-                // Judged again when it is loaded; here so that a bad one doesn't take a good one's place.
-                snapshot.verify(&trust).map_err(SyncRefusal::from)?;
-                Ok(snapshot)
-            }));
+            // Judged again when it is loaded; here so that a bad one doesn't take a good one's place.
+            self.cached.fetching = Some(tokio::spawn(self.fetch_verified(client)));
+        }
+    }
+
+    /// Fetches a snapshot that a trusted key has signed.
+    pub(super) fn fetch_verified(
+        &mut self,
+        client: &EdgeServiceClient<Channel>,
+    ) -> impl Future<Output = Result<StoredSnapshot, FetchError>> + Send + 'static + use<E> {
+        let (mut client, trust) = (client.clone(), self.protocol().trust().clone());
+        async move {
+            let snapshot = fetch::snapshot(&mut client, trust.cluster()).await?;
+            snapshot.verify(&trust).map_err(SyncRefusal::from)?;
+            Ok(snapshot)
         }
     }
 
@@ -74,6 +83,7 @@ impl<E: Enforcement + Send + Sync + 'static> Link<E> {
             Ok(tls) => {
                 self.dialer.rotate(tls);
                 tracing::info!(not_after = %identity.tls().leaf().validity.not_after, "certificate renewed");
+                self.enforcement.identity_renewed(&identity);
                 self.identity = identity;
                 self.tell(|_| {});
             }
