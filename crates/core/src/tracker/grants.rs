@@ -32,9 +32,8 @@ impl Grant {
         self.ends.min(self.at.plus(window))
     }
 
-    /// Takes another in: rests on the lower index, lives as long as either.
+    /// Takes in another that rests on no lower index: still rests on its own, and lives as long as either.
     fn swallow(&mut self, other: &Self) {
-        self.index = self.index.min(other.index);
         self.at = self.at.max(other.at);
         self.ends = self.ends.max(other.ends);
     }
@@ -127,6 +126,16 @@ mod tests {
         assert_eq!([until(&grants, 6), until(&grants, 7), until(&grants, 8)], [None, Some(100), Some(150)]);
         grants.prune(BootNanos(100));
         assert_eq!(until(&grants, 7), None);
+    }
+
+    #[test]
+    fn grants_that_come_to_rest_on_one_index_are_one() {
+        let mut grants = Grants::default();
+        grants.add(grant(5, 0, 100), BootNanos(0));
+        grants.add(grant(7, 50, 100), BootNanos(50));
+        grants.raise(LogIndex(7));
+        assert_eq!(grants.0.len(), 1);
+        assert_eq!((until(&grants, 7), until(&grants, 8)), (None, Some(150)));
     }
 
     #[test]

@@ -80,6 +80,15 @@ fn a_silent_stream_is_waited_out_and_named() {
 }
 
 #[test]
+fn whose_lease_ended_before_isnt_named() {
+    let mut tracker = tracker();
+    tracker.open(StreamId(1), edge("a"), at(9_000)).unwrap();
+    tracker.granting(StreamId(1), LogIndex(5), L, at(9_000)).unwrap();
+    let kill = watch(&mut tracker, 6, 10_000);
+    assert_eq!(tracker.clear(kill, at(10_000)), Ok(cleared(0, &[])));
+}
+
+#[test]
 fn nothing_is_clear_before_the_boot_wait() {
     let mut tracker = Tracker::new(at(500), drift());
     let kill = watch(&mut tracker, 6, 600);
@@ -199,6 +208,16 @@ fn a_relay_acknowledges_what_all_below_it_have() {
     assert_eq!(tracker.settle(LogIndex(12), L, at(11_000)), Some(LogIndex(12)));
     let refused = tracker.granting(StreamId(1), LogIndex(11), L, at(11_000));
     assert_eq!(refused, Err(TrackerError::Superseded { index: LogIndex(11), floor: LogIndex(12) }));
+}
+
+#[test]
+fn a_relay_acknowledges_no_more_than_it_has() {
+    let mut tracker = tracker();
+    tracker.open(StreamId(1), edge("a"), at(10_000)).unwrap();
+    tracker.granting(StreamId(1), LogIndex(9), L, at(10_000)).unwrap();
+    // Another hub was ahead.
+    tracker.acked(StreamId(1), LogIndex(20)).unwrap();
+    assert_eq!(tracker.settle(LogIndex(12), L, at(10_100)), Some(LogIndex(12)));
 }
 
 #[test]

@@ -176,13 +176,16 @@ impl Watch {
                 self.fenced.insert(name, why);
             }
         }
-        let boot_ends = self.boot_ends.min(self.deadline);
-        self.is_clear |= self.lagging.is_empty() && now >= boot_ends;
+        self.is_clear |= self.lagging.is_empty() && now >= self.boot_ends;
         if self.is_clear {
             let fenced = self.fenced.iter().map(|(name, why)| Fenced { name: name.clone(), why: *why });
             return Clear::Cleared(Cleared { acked: self.acked, fenced: fenced.collect() });
         }
-        let last = self.by_end.last().map_or(boot_ends, |(until, _)| *until);
-        Clear::Waiting { lagging: self.lagging.len() as u64, acked: self.acked, until: last.max(boot_ends) }
+        let last = self.by_end.last().map_or(self.boot_ends, |(until, _)| *until);
+        Clear::Waiting {
+            lagging: self.lagging.len() as u64,
+            acked: self.acked,
+            until: last.max(self.boot_ends),
+        }
     }
 }
