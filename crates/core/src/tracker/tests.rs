@@ -94,6 +94,11 @@ fn nothing_is_clear_before_the_boot_wait() {
     let kill = watch(&mut tracker, 6, 600);
     assert_eq!(tracker.clear(kill, at(1_499)), Ok(waiting(0, 0, 1_500)));
     assert_eq!(tracker.clear(kill, at(1_500)), Ok(cleared(0, &[])));
+    let mut tracker = Tracker::new(at(500), drift());
+    tracker.open(StreamId(1), edge("a"), at(500)).unwrap();
+    tracker.granting(StreamId(1), LogIndex(5), Millis(200), at(500)).unwrap();
+    let kill = watch(&mut tracker, 6, 600);
+    assert_eq!(tracker.clear(kill, at(600)), Ok(waiting(1, 0, 1_500)), "longer than its lease");
     assert_eq!(Tracker::new(at(500), drift()).settle(LogIndex(6), L, at(1_499)), None);
 }
 
