@@ -94,7 +94,7 @@ impl fmt::Display for Nearest<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             Some(key) => write!(f, "; did you mean `{key}`?"),
-            None => f.write_str("; `haltline edge --print-config` lists them all"),
+            None => f.write_str("; `haltline edge run --print-config` lists them all"),
         }
     }
 }

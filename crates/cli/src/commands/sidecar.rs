@@ -38,6 +38,7 @@ pub(super) async fn enrol_edge(args: &EdgeEnrolArgs, screen: Screen) -> Result<E
         name: identity.name().to_string(),
         cluster: identity.bundle().cluster().to_string(),
         directory: config.identity_dir.display().to_string(),
+        config: args.config.as_ref().map(|file| format!(" --config {}", file.display())).unwrap_or_default(),
     })?;
     Ok(Exit::Done)
 }
@@ -46,13 +47,15 @@ struct Enrolled {
     name: String,
     cluster: String,
     directory: String,
+    /// How it is told of its configuration.
+    config: String,
 }
 
 impl Render for Enrolled {
     fn page(&self, page: &mut Page) {
         page.line(format!(
-            "This is edge {} of cluster {} now. Its identity is in {}; start it with `haltline edge run`.",
-            self.name, self.cluster, self.directory
+            "This is edge {} of cluster {} now. Its identity is in {}; start it with `haltline edge run{}`.",
+            self.name, self.cluster, self.directory, self.config
         ));
     }
 

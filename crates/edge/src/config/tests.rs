@@ -41,7 +41,7 @@ fn unknown_keys_name_the_nearest() {
         unknown("[hubs]\nroute = \"\""),
         "the configuration sets `hubs.route`, which is no key; did you mean `hubs.routes`?"
     );
-    assert!(unknown("[tls]\nversion = 3").contains("`haltline edge --print-config` lists them all"));
+    assert!(unknown("[tls]\nversion = 3").contains("`haltline edge run --print-config` lists them all"));
 }
 
 #[test]
