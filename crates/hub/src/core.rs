@@ -130,7 +130,11 @@ impl Core {
     pub(crate) fn grant(&self, subscriber: &Subscriber, index: LogIndex) -> bool {
         let now = self.clock.now();
         let staleness = self.staleness.of(&subscriber.admitted.paths, now);
-        self.tracking.grant(subscriber.stream, index, staleness, now)
+        let may = self.tracking.grant(subscriber.stream, index, staleness, now);
+        if may {
+            subscriber.set_granted(index);
+        }
+        may
     }
 
     /// The hubs to tell of, if they changed since that version.

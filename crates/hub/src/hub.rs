@@ -193,7 +193,10 @@ impl<U: Upstream> Hub<U> {
     #[must_use]
     pub fn edges(&self) -> Vec<EdgeStatus> {
         let core = &self.shared.core;
-        core.tracking.list(&core.fanout.subscribers().all(), self.applied(), core.clock.now())
+        let ring = core.ring.lock();
+        let at = (ring.index(), ring.latest().seq);
+        drop(ring);
+        core.tracking.list(&core.fanout.subscribers().all(), at, core.clock.now())
     }
 
     /// Enforcers that left, and whose lease may still live.

@@ -163,7 +163,9 @@ impl SyncStream {
                 }
                 // Elsewhere it may have heard of entries without events that aren't applied here yet.
                 let acked = LogIndex(applied.index).min(*index);
-                self.core.tracking.acked(self.registered.subscriber().stream, acked);
+                let subscriber = self.registered.subscriber();
+                subscriber.set_acked(got);
+                self.core.tracking.acked(subscriber.stream, acked);
                 Ok(())
             }
             (Some(Says::Probe(_)), _) => Err(StreamRefused::HelloExpected { got: "a probe" }),

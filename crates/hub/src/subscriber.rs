@@ -9,6 +9,7 @@ use std::sync::{
 
 use futures::task::AtomicWaker;
 use haltline_core::{
+    LogIndex,
     ids::{EventSeq, Nonce},
     lease::BootNanos,
     tracker::StreamId,
@@ -29,6 +30,10 @@ pub(crate) struct Subscriber {
     waker: AtomicWaker,
     /// How far frames were handed over.
     sent: AtomicU64,
+    /// Up to which event it acknowledged.
+    acked: AtomicU64,
+    /// The newest index that it was given freshness for.
+    granted: AtomicU64,
     mail: Mutex<Mail>,
     #[cfg(test)]
     wakes: AtomicU64,
@@ -57,7 +62,7 @@ impl Subscriber {
         peer: PeerIdentity,
         opened: BootNanos,
     ) -> Arc<Self> {
-        let (waker, sent, mail) = Default::default();
+        let (waker, sent, acked, granted, mail) = Default::default();
         Arc::new(Self {
             stream,
             admitted,
@@ -65,6 +70,8 @@ impl Subscriber {
             opened,
             waker,
             sent,
+            acked,
+            granted,
             mail,
             #[cfg(test)]
             wakes: AtomicU64::new(0),
@@ -94,6 +101,22 @@ impl Subscriber {
 
     pub(crate) fn sent(&self) -> EventSeq {
         EventSeq(self.sent.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn set_acked(&self, seq: EventSeq) {
+        self.acked.fetch_max(seq.0, Ordering::Relaxed);
+    }
+
+    pub(crate) fn acked(&self) -> EventSeq {
+        EventSeq(self.acked.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn set_granted(&self, index: LogIndex) {
+        self.granted.fetch_max(index.0, Ordering::Relaxed);
+    }
+
+    pub(crate) fn granted(&self) -> LogIndex {
+        LogIndex(self.granted.load(Ordering::Relaxed))
     }
 
     /// Notes a probe; whether the subscriber stood in line with an earlier one already.

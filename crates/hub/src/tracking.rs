@@ -17,7 +17,7 @@ use std::{
 use haltline_core::{
     LogIndex,
     command::EnforcerKind,
-    ids::EdgeName,
+    ids::{EdgeName, EventSeq},
     lease::{BootNanos, Drift},
     limits::HUB_CLEAR_CHECK_INTERVAL,
     time::Millis,
@@ -104,7 +104,7 @@ impl Tracking {
     pub(crate) fn list(
         &self,
         subscribers: &[Arc<Subscriber>],
-        applied: LogIndex,
+        (applied, latest): (LogIndex, EventSeq),
         now: BootNanos,
     ) -> Vec<EdgeStatus> {
         let tracker = self.tracker.lock();
@@ -122,7 +122,9 @@ impl Tracking {
                 trusted_for_acks,
                 is_following: following.is_some(),
                 acked,
-                lag: applied.0.saturating_sub(acked.0),
+                granted: subscriber.granted(),
+                // Entries without events are no news to anybody.
+                lag: if subscriber.acked() >= latest { 0 } else { applied.0.saturating_sub(acked.0).max(1) },
                 lease: lease_ends.map(|ends| ends.since(now).to_millis_up()),
                 version,
                 region,
@@ -147,7 +149,9 @@ pub struct EdgeStatus {
     pub is_following: bool,
     /// What it acknowledged last.
     pub acked: LogIndex,
-    /// How many entries of the log the hub is ahead of that.
+    /// The newest index that it was given freshness for; zero if for none.
+    pub granted: LogIndex,
+    /// How many entries of the log the hub is ahead of it; zero if none of them holds an event that it doesn't have.
     pub lag: u64,
     /// How long its lease may last from now; zero if it ended, none if it was given none.
     pub lease: Option<Millis>,
