@@ -139,6 +139,10 @@ fn hint_for(reason: &str) -> Option<&'static str> {
         }
         "VERSION_MISMATCH" => "somebody changed it just now; look at it and run the command again",
         "NOTHING_MATCHES" => "`haltline agent list` shows what there is, with labels",
+        "KILLED" => "`haltline kills` shows it; lifting it takes `haltline resume`",
+        "UNKNOWN_EDGE" | "EDGE_EXISTS" => "`haltline edges` lists them",
+        "UNKNOWN_JOIN_TOKEN" => "`haltline edge token list` shows those that wait to be used",
+        "CREDENTIAL_TTL" | "INSTANCE_LIMIT" => "`haltline fleet show PATH` shows the limits in effect",
         "UNKNOWN_PERSON" => {
             "ask an admin to run `haltline operator add`, or choose another identity with --identity"
         }

@@ -112,10 +112,8 @@ impl<'a> SecretFile<'a> {
     fn write(token: &JoinToken, path: &'a Path) -> Result<Self, Failure> {
         match token.save(path) {
             Ok(()) => Ok(Self(Some(path))),
-            Err(error @ PkiError::Exists { .. }) => {
-                Err(Failure::usage(error.to_string())
-                    .hint("name another file with --out, or move that one away"))
-            }
+            Err(PkiError::Exists { .. }) => Err(Failure::usage(format!("{} exists already", path.display()))
+                .hint("name another file with --out, or move that one away")),
             Err(error) => Err(error.into()),
         }
     }
@@ -148,7 +146,10 @@ async fn list(session: &Session, args: ListArgs) -> Result<Exit, Failure> {
         Ok((answer.join_tokens, answer.next_page_token))
     })
     .await?;
-    session.show(&List { tokens: listed.items, now: facts.now })?;
+    let mut tokens = listed.items;
+    // Their ids are random; the order in which they were made tells more.
+    tokens.sort_by_key(|token| token.created.map_or(0, |stamp| stamp.index));
+    session.show(&List { tokens, now: facts.now })?;
     session.remark_if_cut(listed.more, args.limit);
     Ok(Exit::Done)
 }

@@ -38,7 +38,7 @@ fn a_day_with_one_person() {
         "agent list",
         "kill everything --reason drill",
         "kill everything --reason drill --expires 2h --yes -o json",
-        "kill --tool payments.* --reason drill --mode drain --drain 10min --yes",
+        "kill --tool payments.* --reason drill --mode drain --drain 10min --yes --wait committed",
         "kills",
         "resume kill-1 --reason fixed",
         "kills --all -o json",
@@ -91,6 +91,102 @@ fn two_people() {
         day.run(line);
     }
     insta::assert_snapshot!(day.text());
+}
+
+#[test]
+fn letting_edges_in_and_agents_run() {
+    let lab = Lab::start();
+    let mut day = Transcript::new(&lab);
+    for line in [
+        "fleet create acme",
+        "fleet create acme/finance --tool ledger.*",
+        "agent register acme/finance/reconciler",
+        "fleet create acme/hr",
+        "agent register acme/hr/screener",
+        "edges",
+        "edge token create eu-gate --path acme/finance --out [dir]/eu-gate.join",
+        "edge token create eu-gate --path acme/finance --out [dir]/eu-gate.join",
+        "edge token create eu-relay --relay --trusted-for-acks --path / --ttl 10min --out [dir]/relay.join -o json",
+        "edge token create eu-gate --path /",
+        "edge token create eu-gate --path / --trusted-for-acks",
+        "edge token create eu-gate --path / --ttl 2h",
+        "edge token list",
+        "edge token delete 00112233445566778899aabbccddeeff",
+        "edge update eu-gate --fails-open true",
+        "edge update eu-gate",
+        "edge remove eu-gate",
+        "edges -o json",
+        "agent token acme/finance/reconciler --task October --tool ledger.read --ttl 1min",
+        "agent token acme/finance/reconciler --ttl 1min -o json",
+        "agent token acme/finance/reconciler --ttl 2d",
+        "agent token acme/finance/reconsiler",
+        "fleet update acme/finance --max-staleness 5min",
+        "fleet update acme/finance --max-staleness 500ms",
+        "fleet show acme/finance",
+        "receipt show kill-1",
+        "kill agent acme/hr/screener --reason drill --yes",
+        "agent token acme/hr/screener",
+        "receipt show kill-1 --out [dir]/kill-1.json",
+        "receipt show kill-1 --out [dir]/kill-1.json",
+        "receipt verify [dir]/kill-1.json",
+        "receipt verify [dir]/kill-1.json --trust-bundle [dir]/none.json",
+        "receipt verify [dir]/eu-gate.join",
+        "receipt verify [dir]/none.json",
+    ] {
+        day.run(line);
+    }
+    // A word of the receipt is changed, and its file says so.
+    let file = lab.directory().join("kill-1.json");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, text.replace("\"reason\": \"drill\"", "\"reason\": \"incident\"")).unwrap();
+    day.run("receipt verify [dir]/kill-1.json");
+    day.run("receipt verify [dir]/kill-1.json -o json");
+    insta::assert_snapshot!(day.text());
+}
+
+#[test]
+fn a_join_token_goes_to_standard_output_only_when_asked() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let lab = Lab::start();
+    let create = ["edge", "token", "create", "eu-gate", "--path", "/", "--out"];
+    let file = lab.directory().join("eu-gate.join");
+    let quiet = lab.haltline().args(create).arg(&file).output().unwrap();
+    assert!(quiet.status.success());
+    let token = std::fs::read_to_string(&file).unwrap();
+    assert!(token.starts_with("hlj1."), "{token}");
+    assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    for text in [&quiet.stdout, &quiet.stderr] {
+        assert!(!String::from_utf8_lossy(text).contains(token.trim()), "the secret is in its file alone");
+    }
+    let asked = lab.haltline().args(create).arg("-").output().unwrap();
+    assert!(asked.status.success());
+    let printed = String::from_utf8(asked.stdout).unwrap();
+    assert!(printed.starts_with("hlj1.") && printed.lines().count() == 1, "{printed}");
+    assert!(!String::from_utf8_lossy(&asked.stderr).contains("hlj1."));
+
+    // What is refused leaves no file behind.
+    let refused = lab.directory().join("refused.join");
+    let nobody = lab
+        .haltline()
+        .args(["edge", "token", "create", "x", "--path", "nowhere/at/all", "--out"])
+        .arg(&refused)
+        .output()
+        .unwrap();
+    assert_eq!(nobody.status.success(), refused.exists(), "{}", String::from_utf8_lossy(&nobody.stderr));
+}
+
+#[test]
+fn an_access_token_is_all_that_goes_to_standard_output() {
+    let lab = Lab::start();
+    for line in [["fleet", "create", "acme"], ["agent", "register", "acme/bot"]] {
+        assert!(lab.haltline().args(line).status().unwrap().success());
+    }
+    let issued = lab.haltline().args(["agent", "token", "acme/bot"]).output().unwrap();
+    assert!(issued.status.success());
+    let token = String::from_utf8(issued.stdout).unwrap();
+    assert_eq!((token.lines().count(), token.trim().split('.').count()), (1, 3), "{token}");
+    let told = String::from_utf8_lossy(&issued.stderr);
+    assert!(told.contains("haltline revoke credential") && !told.contains(token.trim()), "{told}");
 }
 
 #[test]

@@ -52,10 +52,19 @@ fn steady_line(line: &str) -> String {
     for (before, after) in [("log index ", ")"), ("\"index\": ", ","), ("\"event_seq\": ", ",")] {
         steady = between(&steady, before, after);
     }
-    for before in ["_time_ms\": ", "uptime_ms\": ", "_index\": ", "\"term\": ", "index: ", "_time_ms: "] {
+    for before in [
+        "_time_ms\": ",
+        "uptime_ms\": ",
+        "_index\": ",
+        "\"term\": ",
+        "_in_ms\": ",
+        "took_ms\": ",
+        "index: ",
+        "_time_ms: ",
+    ] {
         steady = number_after(&steady, before);
     }
-    for before in ["lapses in ", "cluster time  ", "log index  ", "Kept for "] {
+    for before in ["lapses in ", "cluster time  ", "log index  ", "Kept for ", "good for ", "valid for "] {
         steady = rest_after(&steady, before);
     }
     duration_columns(&steady)
@@ -65,8 +74,10 @@ fn steady_line(line: &str) -> String {
 fn steady_word(word: &str) -> String {
     let core = word.trim_matches(|character: char| "\",;:.()".contains(character));
     let is_hex = !core.is_empty() && core.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let is_time = core.len() == 20 && core.ends_with('Z') && core.as_bytes()[10] == b'T';
+    let is_time = matches!(core.len(), 20 | 24) && core.ends_with('Z') && core.as_bytes()[10] == b'T';
     let name = match core.len() {
+        65.. if is_hex => "[bytes]",
+        65.. if core.starts_with("eyJ") => "[token]",
         64 if is_hex => "[sha256]",
         32 if is_hex && core != "00112233445566778899aabbccddeeff" => "[id]",
         12 if is_hex => "[head]",
@@ -100,7 +111,7 @@ fn duration_columns(text: &str) -> String {
         let words: Vec<&str> = column.split(' ').collect();
         words.len().is_multiple_of(2)
             && words.chunks(2).all(|pair| {
-                pair[0].bytes().all(|byte| byte.is_ascii_digit())
+                pair[0].bytes().all(|byte| byte.is_ascii_digit() || byte == b'.')
                     && ["ms", "s", "min", "h", "d"].contains(&pair[1])
             })
     };
