@@ -23,7 +23,8 @@ pub(crate) struct Wanted {
 /// The writing side. Ends when it is told to stop, after a last write.
 pub(crate) struct Keeper {
     dir: Arc<EdgeDir>,
-    wanted: watch::Receiver<Wanted>,
+    wanted: watch::Sender<Wanted>,
+    changes: watch::Receiver<Wanted>,
     stop: CancellationToken,
     on_error: Box<dyn Fn(&PersistError) + Send>,
 }
@@ -37,11 +38,12 @@ impl std::fmt::Debug for Keeper {
 impl Keeper {
     pub(crate) fn new(
         dir: EdgeDir,
-        wanted: watch::Receiver<Wanted>,
+        wanted: watch::Sender<Wanted>,
         stop: CancellationToken,
         on_error: Box<dyn Fn(&PersistError) + Send>,
     ) -> Self {
-        Self { dir: Arc::new(dir), wanted, stop, on_error }
+        let changes = wanted.subscribe();
+        Self { dir: Arc::new(dir), wanted, changes, stop, on_error }
     }
 
     /// Writes until `stop`, which is cancelled once nothing more will be wanted.
@@ -50,7 +52,7 @@ impl Keeper {
         loop {
             tokio::select! {
                 () = self.stop.cancelled() => break,
-                changed = self.wanted.changed() => if changed.is_err() { break },
+                changed = self.changes.changed() => if changed.is_err() { break },
             }
             self.write(&mut written).await;
             tokio::select! {
@@ -62,11 +64,11 @@ impl Keeper {
     }
 
     async fn write(&mut self, written: &mut Wanted) {
-        let wanted = self.wanted.borrow_and_update().clone();
+        let wanted = self.changes.borrow_and_update().clone();
         let new = Wanted {
             trust: newer(&wanted.trust, &written.trust),
             mark: newer(&wanted.mark, &written.mark),
-            snapshot: newer(&wanted.snapshot, &written.snapshot),
+            snapshot: wanted.snapshot.clone(),
         };
         let dir = Arc::clone(&self.dir);
         let write = move || {
@@ -75,11 +77,23 @@ impl Keeper {
             new.snapshot.as_ref().map_or(Ok(()), |snapshot| dir.save_snapshot(snapshot))
         };
         match tokio::task::spawn_blocking(write).await {
-            Ok(Ok(())) => *written = wanted,
+            Ok(Ok(())) => {
+                self.let_go(&wanted);
+                *written = Wanted { snapshot: None, ..wanted };
+            }
             // The next change tries again; until then a restart begins further back, which it may.
             Ok(Err(error)) => (self.on_error)(&error),
             Err(error) => tracing::error!(%error, "writing an enforcer's state was cut short"),
         }
+    }
+
+    /// A snapshot that is written is no longer held in memory: it may be as large as the view.
+    fn let_go(&self, done: &Wanted) {
+        let Some(done) = &done.snapshot else { return };
+        self.wanted.send_if_modified(|wanted| {
+            wanted.snapshot.take_if(|snapshot| Arc::ptr_eq(snapshot, done));
+            false
+        });
     }
 }
 
@@ -89,4 +103,49 @@ fn newer<T>(wanted: &Option<Arc<T>>, written: &Option<Arc<T>>) -> Option<Arc<T>>
         (wanted, _) => wanted.is_none(),
     };
     if is_written { None } else { wanted.clone() }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use haltline_core::ids::Nonce;
+    use haltline_wire::v1;
+
+    use super::*;
+    use crate::client::{
+        fake_hub::{FakeHub, bundle, hub_message, kill_set},
+        messages::FromHub,
+        test_hub::wait_for,
+    };
+
+    fn mark(hub: &FakeHub) -> Arc<MarkRecord> {
+        let fresh = hub.fresh(&v1::Probe { sequence: 1, nonce: Nonce([1; 32]).0.to_vec() });
+        match FromHub::read(hub_message(v1::hub_message::Message::Fresh(fresh))).unwrap() {
+            FromHub::Fresh(fresh) => Arc::new(MarkRecord::new(hub.cluster, hub.incarnation, fresh)),
+            other => unreachable!("{other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn the_latest_is_written_at_the_end_and_a_snapshot_is_not_held_any_longer() {
+        let home = tempfile::tempdir().unwrap();
+        let (wanted, stop) = (watch::Sender::new(Wanted::default()), CancellationToken::new());
+        let dir = EdgeDir::open(home.path()).unwrap();
+        let keeper =
+            Keeper::new(dir, wanted.clone(), stop.clone(), Box::new(|error| unreachable!("{error}")));
+        let running = tokio::spawn(keeper.run());
+
+        let mut hub = FakeHub::founded(1);
+        wanted.send_modify(|wanted| wanted.snapshot = Some(Arc::new(hub.snapshot())));
+        wait_for("the snapshot let go", || wanted.borrow().snapshot.is_none()).await;
+        for kill in 1..=3 {
+            hub.commit(&[kill_set(kill)]);
+            wanted.send_modify(|wanted| wanted.mark = Some(mark(&hub)));
+        }
+        stop.cancel();
+        running.await.unwrap();
+        let remembered = EdgeDir::open(home.path()).unwrap().load(&bundle()).unwrap();
+        assert_eq!(remembered.mark.unwrap().index, hub.index);
+        assert_eq!(remembered.snapshot.unwrap().statement.event_seq.0, 1);
+    }
 }
