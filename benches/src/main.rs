@@ -4,9 +4,11 @@
 //! table goes to standard output; with `--json` it goes to standard error, and standard output gets one object a line.
 #![allow(clippy::float_arithmetic, reason = "statistics of measurements; nothing here decides anything")]
 
+mod arrivals;
 mod commit;
 mod decide;
 mod edge;
+mod enforcement;
 mod etcd;
 mod failover;
 mod failure;
@@ -18,6 +20,7 @@ mod memory;
 mod process_cpu;
 mod report;
 mod spread;
+mod swarm;
 mod token;
 mod workload;
 
@@ -61,6 +64,12 @@ enum Bench {
     Token(token::TokenArguments),
     /// What an enforcer holds in memory, and how long it loads
     Memory(memory::MemoryArguments),
+    /// How fast a stop reaches all enforcers, beside etcd's watch
+    Fanout(enforcement::FanoutArguments),
+    /// How fast it is proven that a stop is enforced everywhere
+    Enforce(enforcement::EnforceArguments),
+    /// What it costs a node to keep its enforcers fresh
+    Freshness(enforcement::FreshnessArguments),
     /// The process that `memory` measures
     #[command(hide = true)]
     LoadView(memory::LoadArguments),
@@ -90,6 +99,9 @@ async fn run(Arguments { general, bench }: Arguments) -> Result<(), Failure> {
         Bench::Decide(arguments) => alone(move || decide::run(&general, &arguments)).await,
         Bench::Token(arguments) => alone(move || token::run(&general, &arguments)).await,
         Bench::Memory(arguments) => alone(move || memory::run(&general, &arguments)).await,
+        Bench::Fanout(arguments) => enforcement::fanout(&general, &arguments).await,
+        Bench::Enforce(arguments) => enforcement::enforce(&general, &arguments).await,
+        Bench::Freshness(arguments) => enforcement::freshness(&general, &arguments).await,
         Bench::LoadView(arguments) => alone(move || memory::load(&arguments)).await,
     }
 }

@@ -57,6 +57,12 @@ impl Putter {
     pub(crate) fn new(channel: Channel) -> Self {
         Self(KvClient::new(channel))
     }
+
+    /// Puts a key.
+    pub(crate) async fn put(&mut self, key: Vec<u8>, value: Vec<u8>) -> Result<(), Failure> {
+        let put = self.0.put(PutRequest { key, value }).await;
+        put.map(|_| ()).map_err(|status| Failure::call(SYSTEM, &status))
+    }
 }
 
 impl Target for Putter {
@@ -64,7 +70,6 @@ impl Target for Putter {
 
     async fn call(&mut self, number: u64) -> Result<(), Failure> {
         let (key, value) = workload::key_and_value(number);
-        let put = self.0.put(PutRequest { key, value }).await;
-        put.map(|_| ()).map_err(|status| Failure::call(SYSTEM, &status))
+        self.put(key, value).await
     }
 }

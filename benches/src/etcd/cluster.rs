@@ -70,6 +70,15 @@ impl EtcdCluster {
         Ok(channels)
     }
 
+    /// So many new connections, to all members in turn.
+    pub(crate) async fn connections_to_all(&self, number: usize) -> Result<Vec<Channel>, Failure> {
+        let mut channels = Vec::with_capacity(number);
+        for index in (0..self.members.len()).cycle().take(number) {
+            channels.push(self.connect(index).await?);
+        }
+        Ok(channels)
+    }
+
     /// Kills the members and waits until they are gone.
     pub(crate) async fn stop(mut self) -> Result<(), Failure> {
         for member in &mut self.members {
