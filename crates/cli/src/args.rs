@@ -7,6 +7,7 @@ pub(crate) mod enforcers;
 pub(crate) mod kill;
 pub(crate) mod people;
 pub(crate) mod registry;
+pub(crate) mod relay;
 pub(crate) mod sidecar;
 pub(crate) mod values;
 
@@ -25,6 +26,7 @@ use enforcers::{EdgeCommand, ReceiptCommand};
 use kill::{KillArgs, KillsArgs, RevokeArgs};
 use people::OperatorCommand;
 use registry::{AgentCommand, FleetCommand};
+use relay::RelayCommand;
 
 /// Stops fleets of AI agents, and proves that the stop landed.
 #[derive(Debug, Parser)]
@@ -158,6 +160,9 @@ pub enum Command {
     Edge(EdgeCommand),
     /// List edges and relays, and how far each is
     Edges(ListArgs),
+    /// Run a relay, which passes enforcement on to many edges
+    #[command(subcommand)]
+    Relay(RelayCommand),
     /// Show and verify the signed receipts of kills
     #[command(subcommand)]
     Receipt(ReceiptCommand),

@@ -19,6 +19,7 @@ pub(crate) mod operator;
 mod process;
 mod question;
 pub(crate) mod receipt;
+mod relay;
 pub(crate) mod resource;
 mod revocations;
 mod sidecar;
@@ -86,6 +87,7 @@ pub(crate) async fn run(cli: Cli, screen: Screen) -> Result<Exit, Failure> {
         Command::Agent(command) => agent::run(&Session::open(&global, screen)?, command).await,
         Command::Edge(command) => edge::run(command, &global, screen).await,
         Command::Edges(args) => edge::list(&Session::open(&global, screen)?, args).await,
+        Command::Relay(command) => relay::execute(command, screen).await,
         Command::Receipt(command) => receipt::run(command, &global, screen).await,
         Command::Enforcement(command) => enforcement::run(&Session::open(&global, screen)?, command).await,
         Command::Events(args) => events::run(&Session::open(&global, screen)?, &args).await,

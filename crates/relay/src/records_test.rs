@@ -57,9 +57,9 @@ fn a_tightened_value_counts_until_no_lease_can_rest_on_it() {
     book.hear(&fleet("acme", Some(500)), EventSeq(2), settled);
     book.confirm(EventSeq(2), settled);
     assert_eq!(book.staleness(&scope("acme/x"), settled), Millis(60_000));
-    let still = settled.plus(Nanos(61_000 * 1_000_000));
+    let over = outlived(Millis(60_000), settled);
+    let still = BootNanos(over.0 - 1);
     assert_eq!(book.staleness(&scope("acme"), still), Millis(60_000));
-    let over = settled.plus(Nanos(62_000 * 1_000_000));
     assert_eq!(book.staleness(&scope("acme"), over), Millis(500));
     assert_eq!(book.staleness(&[None], over), MAX_STALENESS_DEFAULT, "elsewhere the default holds");
 }
@@ -85,10 +85,7 @@ fn what_a_snapshot_replaces_is_remembered_too() {
     let settled = later(200_000);
     book.install(Records::default(), settled);
     assert_eq!(book.staleness(&scope("acme"), settled), Millis(60_000));
-    assert_eq!(
-        book.staleness(&scope("acme"), settled.plus(Nanos(62_000 * 1_000_000))),
-        MAX_STALENESS_DEFAULT
-    );
+    assert_eq!(book.staleness(&scope("acme"), outlived(Millis(60_000), settled)), MAX_STALENESS_DEFAULT);
 }
 
 #[test]
@@ -103,6 +100,7 @@ fn a_fleet_that_inherited_is_remembered_as_such() {
 #[test]
 fn what_an_earlier_life_passed_on_is_waited_out() {
     let book = RecordBook::after(Some(Millis(10_000)), NOW);
-    assert_eq!(book.staleness(&[None], later(10_900)), Millis(10_000));
-    assert_eq!(book.staleness(&[None], later(11_100)), MAX_STALENESS_DEFAULT);
+    let over = outlived(Millis(10_000), NOW);
+    assert_eq!(book.staleness(&[None], BootNanos(over.0 - 1)), Millis(10_000));
+    assert_eq!(book.staleness(&[None], over), MAX_STALENESS_DEFAULT);
 }

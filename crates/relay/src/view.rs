@@ -84,7 +84,6 @@ impl RelayView {
         Self { name, clock, inner }
     }
 
-
     // --- From above ---
 
     /// Events that no statement covers yet. They are handed on when `before` has returned.

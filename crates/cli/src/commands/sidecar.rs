@@ -27,23 +27,35 @@ const STDIN: &str = "-";
 /// Joins a cluster.
 pub(super) async fn enrol_edge(args: &EdgeEnrolArgs, screen: Screen) -> Result<Exit, Failure> {
     let config = load(args.config.as_deref())?;
+    join("edge", args, &config.identity_dir, screen).await
+}
+
+/// Trades a token for an identity in this directory; `kind` is what joins, as its verb is called.
+pub(super) async fn join(
+    kind: &'static str,
+    args: &EdgeEnrolArgs,
+    identity_dir: &Path,
+    screen: Screen,
+) -> Result<Exit, Failure> {
     let token = if args.token_file == Path::new(STDIN) {
         JoinToken::read(io::stdin().lock())
     } else {
         JoinToken::load(&args.token_file)
     };
     let token = token.map_err(|error| Failure::usage(error.to_string()))?;
-    let identity = enrol(&token, &config.identity_dir).await.map_err(|error| enrol_failure(&error))?;
+    let identity = enrol(&token, identity_dir).await.map_err(|error| enrol_failure(&error))?;
     screen.print(&Enrolled {
+        kind,
         name: identity.name().to_string(),
         cluster: identity.bundle().cluster().to_string(),
-        directory: config.identity_dir.display().to_string(),
+        directory: identity_dir.display().to_string(),
         config: args.config.as_ref().map(|file| format!(" --config {}", file.display())).unwrap_or_default(),
     })?;
     Ok(Exit::Done)
 }
 
 struct Enrolled {
+    kind: &'static str,
     name: String,
     cluster: String,
     directory: String,
@@ -54,14 +66,28 @@ struct Enrolled {
 impl Render for Enrolled {
     fn page(&self, page: &mut Page) {
         page.line(format!(
-            "This is edge {} of cluster {} now. Its identity is in {}; start it with `haltline edge run{}`.",
-            self.name, self.cluster, self.directory, self.config
+            "This is {kind} {} of cluster {} now. Its identity is in {}; start it with `haltline {kind} run{}`.",
+            self.name,
+            self.cluster,
+            self.directory,
+            self.config,
+            kind = self.kind,
         ));
     }
 
     fn value(&self) -> Value {
-        json!({ "edge": self.name, "cluster": self.cluster, "identity_dir": self.directory })
+        json!({ self.kind: self.name, "cluster": self.cluster, "identity_dir": self.directory })
     }
+}
+
+/// Starts the logs as an edge's or a relay's configuration says.
+pub(super) fn start_logs_of(config: &EdgeConfig) -> Result<(), Failure> {
+    let style = match config.log_format {
+        LogFormat::Auto => LogStyle::Auto,
+        LogFormat::Human => LogStyle::Human,
+        LogFormat::Json => LogStyle::Json,
+    };
+    start_logs(style, &config.log_filter)
 }
 
 /// Runs a sidecar until it is told to stop.
@@ -71,12 +97,7 @@ pub(super) async fn run(args: &EdgeRunArgs) -> Result<Exit, Failure> {
         write_out(&config.to_toml())?;
         return Ok(Exit::Done);
     }
-    let style = match config.log_format {
-        LogFormat::Auto => LogStyle::Auto,
-        LogFormat::Human => LogStyle::Human,
-        LogFormat::Json => LogStyle::Json,
-    };
-    start_logs(style, &config.log_filter)?;
+    start_logs_of(&config)?;
     let ending = Ending::listen(args.until_stdin_closes)?;
     tokio::select! {
         ended = serve(config, ending.asked.clone()) => ended?,
