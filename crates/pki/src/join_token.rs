@@ -16,6 +16,7 @@
 use std::{fmt, io::Read, path::Path};
 
 use haltline_core::{
+    command::JoinProof,
     ids::{ClusterId, Digest, JoinTokenId},
     limits::{JOIN_TOKEN_ENDPOINTS_MAX, JOIN_TOKEN_TEXT_BYTES_MAX},
 };
@@ -36,8 +37,6 @@ pub(crate) const PREFIX: &str = "hlj1.";
 const SECRET_BYTES: usize = 32;
 /// Bytes of the check at the end.
 const CHECK_BYTES: usize = 4;
-/// Separates the hash of a secret from every other hash.
-pub(crate) const SECRET_DOMAIN: &[u8] = b"haltline/v1/join-token\0";
 /// Separates the check from every other hash.
 const CHECK_DOMAIN: &[u8] = b"haltline/v1/join-token-text\0";
 
@@ -96,13 +95,11 @@ impl JoinSecret {
         bytes.try_into().ok().map(|bytes| Self(Zeroizing::new(bytes)))
     }
 
-    /// What the log knows of it. The secret is random, so a plain hash gives nothing away, and comparing hashes takes as
-    /// long as it takes: whoever measures it learns about a hash.
+    /// What the log knows of it ([`JoinProof::stored`]). The secret is random, so a plain hash gives nothing away, and
+    /// comparing hashes takes as long as it takes: whoever measures it learns about a hash.
     #[must_use]
     pub fn hash(&self) -> Digest {
-        let mut hash = Sha256::new_with_prefix(SECRET_DOMAIN);
-        hash.update(self.0.as_slice());
-        Digest(hash.finalize().into())
+        JoinProof::of_secret(&self.0).stored()
     }
 
     /// The bytes, for the request to a node whose chain was verified, and for nothing else.

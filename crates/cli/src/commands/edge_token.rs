@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use haltline_core::{
-    command::{Command, EnforcerKind, JoinProof, JoinTokenCreate, JoinTokenDelete},
+    command::{Command, EnforcerKind, JoinTokenCreate, JoinTokenDelete},
     ids::ApprovalId,
     limits::JOIN_TOKEN_ENDPOINTS_MAX,
     time::ClusterTime,
@@ -96,7 +96,7 @@ async fn public_endpoints(session: &Session) -> Result<Vec<Endpoint>, Failure> {
 fn command(token: &JoinToken, args: TokenCreateArgs) -> Command {
     Command::JoinTokenCreate(JoinTokenCreate {
         token: token.id(),
-        secret_hash: JoinProof::of_secret(token.secret().expose()).stored(),
+        secret_hash: token.secret_hash(),
         edge: args.name,
         kind: if args.relay { EnforcerKind::Relay } else { EnforcerKind::Edge },
         paths: scopes(args.paths),

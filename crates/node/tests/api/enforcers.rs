@@ -1,7 +1,7 @@
 //! Enforcers: a token lets one in, once, with one key; the registry lists it; removing it closes its door.
 
 use haltline_core::{
-    command::{Command, EdgeRemove, EdgeUpdate, EnforcerKind, JoinProof, JoinTokenCreate, JoinTokenDelete},
+    command::{Command, EdgeRemove, EdgeUpdate, EnforcerKind, JoinTokenCreate, JoinTokenDelete},
     limits::JOIN_TOKEN_TTL_MAX,
     time::Millis,
 };
@@ -28,7 +28,7 @@ fn token_for(cluster: &Cluster) -> JoinToken {
 fn create(token: &JoinToken, name: &str, ttl: Millis) -> Command {
     Command::JoinTokenCreate(JoinTokenCreate {
         token: token.id(),
-        secret_hash: JoinProof::of_secret(token.secret().expose()).stored(),
+        secret_hash: token.secret_hash(),
         edge: name.parse().unwrap(),
         kind: EnforcerKind::Relay,
         paths: vec![None],
@@ -40,7 +40,7 @@ fn create(token: &JoinToken, name: &str, ttl: Millis) -> Command {
 /// A connection to the public port that was checked against the token.
 async fn trusted(cluster: &Cluster, token: &JoinToken) -> Verified {
     let contact = Unverified::connect(&public(cluster)).await.unwrap();
-    let mut client = EdgeServiceClient::new(contact.channel().clone());
+    let mut client = EdgeServiceClient::new(contact.channel());
     let answer = client.get_trust_bundle(v1::GetTrustBundleRequest {}).await.unwrap().into_inner();
     contact.verify(&answer.trust_bundle, token).unwrap()
 }
