@@ -228,6 +228,6 @@ pub(super) const LARGE: &[Scenario] = &[
     Scenario { is_eager: false, moves: Moves { edge_restarts: 1, steps: 1, ..DECISIONS.moves }, ..DECISIONS },
     Scenario { moves: Moves { probes: 2, closes: 1, ..MEMBERS.moves }, ..MEMBERS },
     Scenario { is_eager: false, moves: Moves { closes: 1, ..PATHS.moves }, ..PATHS },
-    Scenario { is_eager: false, moves: Moves { edge_restarts: 1, ..RELAY.moves }, ..RELAY },
+    Scenario { is_eager: false, ..RELAY },
     Scenario { is_eager: false, ..RELAY_UNTRUSTED },
 ];
