@@ -175,17 +175,17 @@ impl EdgeDir {
 
     /// Keeps the mark with its proof.
     pub(crate) fn save_mark(&self, mark: &MarkRecord) -> Result<(), PersistError> {
-        file::write(&self.mark_path(), Kind::Mark, &record::to_bytes(mark))
+        file::write(&self.mark_path(), Kind::Mark, &[&record::to_bytes(mark)])
     }
 
     /// Keeps a snapshot that was verified.
     pub(crate) fn save_snapshot(&self, snapshot: &StoredSnapshot) -> Result<(), PersistError> {
-        file::write(&self.snapshot_path(), Kind::Snapshot, &snapshot.to_bytes())
+        file::write(&self.snapshot_path(), Kind::Snapshot, &[&snapshot.head(), &snapshot.body])
     }
 
     /// Keeps the changes that lead to the keys believed. To be done before anything that they signed is kept.
     pub(crate) fn save_trust(&self, trust: &Trust) -> Result<(), PersistError> {
-        file::write(&self.trust_path(), Kind::Trust, &record::to_bytes(&trust.changes()))
+        file::write(&self.trust_path(), Kind::Trust, &[&record::to_bytes(&trust.changes())])
     }
 
     /// Reads and verifies what an earlier life left.

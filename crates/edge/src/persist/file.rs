@@ -28,8 +28,8 @@ pub(crate) enum Kind {
     Trust = 3,
 }
 
-/// Writes a file durably, replacing the old one in one step.
-pub(crate) fn write(path: &Path, kind: Kind, payload: &[u8]) -> Result<(), PersistError> {
+/// Writes a file durably, replacing the old one in one step. The payload comes in parts, so that a large one isn't copied.
+pub(crate) fn write(path: &Path, kind: Kind, payload: &[&[u8]]) -> Result<(), PersistError> {
     let failed = |action, path: &Path| {
         let path = path.to_owned();
         move |source| PersistError::Io { action, path, source }
@@ -39,8 +39,10 @@ pub(crate) fn write(path: &Path, kind: Kind, payload: &[u8]) -> Result<(), Persi
     let mut header = Vec::with_capacity(HEADER_BYTES);
     header.extend_from_slice(MAGIC);
     header.push(kind as u8);
-    header.extend_from_slice(&(payload.len() as u64).to_be_bytes());
-    let seal = Sha256::new().chain_update(&header).chain_update(payload).finalize();
+    let length: usize = payload.iter().map(|part| part.len()).sum();
+    header.extend_from_slice(&(length as u64).to_be_bytes());
+    let sealing = Sha256::new().chain_update(&header);
+    let seal = payload.iter().fold(sealing, |sealing, part| sealing.chain_update(part)).finalize();
 
     let mut file = OpenOptions::new()
         .write(true)
@@ -50,7 +52,7 @@ pub(crate) fn write(path: &Path, kind: Kind, payload: &[u8]) -> Result<(), Persi
         .open(&fresh)
         .map_err(failed("create", &fresh))?;
     file.write_all(&header)
-        .and_then(|()| file.write_all(payload))
+        .and_then(|()| payload.iter().try_for_each(|part| file.write_all(part)))
         .and_then(|()| file.write_all(&seal))
         .and_then(|()| file.sync_all())
         .map_err(failed("write", &fresh))?;
@@ -108,7 +110,7 @@ mod tests {
         assert!(read(&path, Kind::Mark, 100).unwrap().is_none());
         fs::write(home.path().join("mark.new"), b"half").unwrap();
         for payload in [&b"first"[..], b"", b"second"] {
-            write(&path, Kind::Mark, payload).unwrap();
+            write(&path, Kind::Mark, &[payload]).unwrap();
             assert_eq!(read(&path, Kind::Mark, 100).unwrap().as_deref(), Some(payload));
         }
         assert_eq!(fs::read_dir(home.path()).unwrap().count(), 1);
@@ -118,7 +120,7 @@ mod tests {
     fn every_flipped_bit_and_every_cut_is_found_and_named() {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("mark");
-        write(&path, Kind::Mark, b"payload").unwrap();
+        write(&path, Kind::Mark, &[b"pay", b"", b"load"]).unwrap();
         let good = fs::read(&path).unwrap();
         let refused = |bytes: &[u8]| {
             fs::write(&path, bytes).unwrap();
@@ -138,7 +140,7 @@ mod tests {
     fn another_kind_and_an_oversize_file_are_refused() {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("file");
-        write(&path, Kind::Snapshot, b"payload").unwrap();
+        write(&path, Kind::Snapshot, &[b"payload"]).unwrap();
         assert!(matches!(read(&path, Kind::Mark, 100), Err(PersistError::Damaged { .. })));
         assert!(matches!(read(&path, Kind::Snapshot, 6), Err(PersistError::Damaged { .. })));
         assert!(read(&path, Kind::Snapshot, 7).unwrap().is_some());

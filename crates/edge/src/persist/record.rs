@@ -101,8 +101,8 @@ pub struct StoredSnapshot {
 }
 
 impl StoredSnapshot {
-    /// The record's length (4 bytes, big-endian), the record, the body.
-    pub(super) fn to_bytes(&self) -> Vec<u8> {
+    /// What goes before the body in the file: the record's length (4 bytes, big-endian) and the record.
+    pub(super) fn head(&self) -> Vec<u8> {
         let record = to_bytes(&SnapshotRecord {
             cluster: self.statement.cluster_id,
             incarnation: self.statement.incarnation,
@@ -116,13 +116,10 @@ impl StoredSnapshot {
             signature: self.signature,
         });
         let length = u32::try_from(record.len()).expect("a record is a few hundred bytes");
-        let mut bytes = Vec::with_capacity(4 + record.len() + self.body.len());
-        bytes.extend_from_slice(&length.to_be_bytes());
-        bytes.extend_from_slice(&record);
-        bytes.extend_from_slice(&self.body);
-        bytes
+        [&length.to_be_bytes()[..], &record].concat()
     }
 
+    /// Reads a file's content: head and body.
     pub(super) fn from_bytes(mut bytes: Vec<u8>) -> Result<Self, String> {
         let short = || "it ends within its statement".to_owned();
         let (length, rest) = bytes.split_first_chunk().ok_or_else(short)?;
