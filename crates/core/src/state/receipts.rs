@@ -35,10 +35,10 @@ impl State {
         if self.receipts.contains_key(&kill) {
             return Err(Rejection::ReceiptExists { kill });
         }
-        self.receipts.insert(kill, signed.clone());
-        if self.receipts.len() > self.bounds.receipts {
+        if self.receipts.len() >= self.bounds.receipts {
             self.receipts = self.receipts.without_min().1;
         }
+        self.receipts.insert(kill, signed.clone());
         effects.changed(ChangeKind::ReceiptRecorded { kill, rule: receipt.rule });
         Ok(Outcome::ReceiptRecorded { kill })
     }
