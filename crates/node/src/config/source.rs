@@ -22,8 +22,8 @@ pub(super) const VARIABLE_PREFIX: &str = "HALTLINE_";
 /// Variables of the same prefix that belong to the command line, not to a node's configuration.
 const OTHER_VARIABLES: [&str; 4] =
     ["HALTLINE_CONFIG", "HALTLINE_IDENTITY", "HALTLINE_ENDPOINTS", "HALTLINE_OUTPUT"];
-/// What the variables of an enforcer begin with, which may run on the same machine.
-const ENFORCER_PREFIX: &str = "HALTLINE_EDGE_";
+/// What the variables of enforcers begin with, which may run on the same machine.
+const ENFORCER_PREFIXES: [&str; 2] = ["HALTLINE_EDGE_", "HALTLINE_RELAY_"];
 /// Names this much alike are taken for typing mistakes.
 const LIKENESS_MIN: f64 = 0.75;
 
@@ -83,7 +83,7 @@ impl Settings {
     ) -> Result<(), ConfigError> {
         for (variable, text) in variables {
             let is_ours = variable.starts_with(VARIABLE_PREFIX)
-                && !variable.starts_with(ENFORCER_PREFIX)
+                && !ENFORCER_PREFIXES.iter().any(|theirs| variable.starts_with(theirs))
                 && !OTHER_VARIABLES.contains(&variable.as_str());
             if !is_ours {
                 continue;
