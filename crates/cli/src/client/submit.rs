@@ -71,6 +71,8 @@ impl Client {
         let id = RequestId(random()?);
         let caller = self.identity().person().clone();
         let deadline = facts.now.plus(match signing {
+            // It waits for nobody, and is remembered until then.
+            Signing::Own if matches!(command, Command::CredentialIssue(_)) => self.brief_lifetime(),
             Signing::Own => self.approval_window.max(millis(self.patience)),
             Signing::Unsigned | Signing::Given(_) => self.brief_lifetime(),
         });
