@@ -19,10 +19,7 @@ pub(super) fn describe(command: &Command) -> (&'static str, Vec<(String, String)
     let title = match command {
         Command::FleetCreate(create) => fields.fleet_create(create),
         Command::FleetUpdate(update) => fields.fleet_update(update),
-        Command::FleetDelete(delete) => {
-            fields.add("fleet", &delete.path);
-            "delete a fleet"
-        }
+        Command::FleetDelete(delete) => fields.only("fleet", &delete.path, "delete a fleet"),
         Command::AgentRegister(register) => {
             fields.add("agent", &register.path);
             fields.labels(&register.labels);
@@ -33,16 +30,10 @@ pub(super) fn describe(command: &Command) -> (&'static str, Vec<(String, String)
             fields.labels(&update.labels);
             "change an agent's labels"
         }
-        Command::AgentDelete(delete) => {
-            fields.add("agent", &delete.path);
-            "delete an agent"
-        }
+        Command::AgentDelete(delete) => fields.only("agent", &delete.path, "delete an agent"),
         Command::PersonAdd(add) => fields.person_add(add),
         Command::PersonUpdate(update) => fields.person_update(update),
-        Command::PersonRemove(remove) => {
-            fields.add("person", &remove.person);
-            "remove a person"
-        }
+        Command::PersonRemove(remove) => fields.only("person", &remove.person, "remove a person"),
         Command::Kill(kill) => {
             fields.add("stops", &kill.selector);
             fields.add("mode", &mode_text(kill.mode));
@@ -58,14 +49,8 @@ pub(super) fn describe(command: &Command) -> (&'static str, Vec<(String, String)
             fields.add("reason", &resume.reason);
             "lift a kill"
         }
-        Command::Approve(approve) => {
-            fields.add("approval", &approve.approval);
-            "approve a command"
-        }
-        Command::Withdraw(withdraw) => {
-            fields.add("approval", &withdraw.approval);
-            "withdraw a command"
-        }
+        Command::Approve(approve) => fields.only("approval", &approve.approval, "approve a command"),
+        Command::Withdraw(withdraw) => fields.only("approval", &withdraw.approval, "withdraw a command"),
         Command::Revoke(revoke) => {
             fields.add("target", &target_text(&revoke.target));
             fields.add("reason", &revoke.reason);
@@ -77,15 +62,9 @@ pub(super) fn describe(command: &Command) -> (&'static str, Vec<(String, String)
             "change the policy"
         }
         Command::JoinTokenCreate(create) => fields.join_token_create(create),
-        Command::JoinTokenDelete(delete) => {
-            fields.add("token", &delete.token);
-            "delete a join token"
-        }
+        Command::JoinTokenDelete(delete) => fields.only("token", &delete.token, "delete a join token"),
         Command::EdgeUpdate(update) => fields.edge_update(update),
-        Command::EdgeRemove(remove) => {
-            fields.add("edge", &remove.edge);
-            "remove an edge"
-        }
+        Command::EdgeRemove(remove) => fields.only("edge", &remove.edge, "remove an edge"),
         Command::CredentialIssue(issue) => fields.credential_issue(issue),
         Command::BundlePropose(propose) => fields.bundle_propose(propose),
         // Nodes ask for these by themselves, so they never wait for anybody.
@@ -94,14 +73,8 @@ pub(super) fn describe(command: &Command) -> (&'static str, Vec<(String, String)
             fields.add("TLS key", &enrol.key);
             "enrol an edge"
         }
-        Command::ReceiptRecord(signed) => {
-            fields.add("kill", &signed.receipt.kill);
-            "keep a receipt"
-        }
-        Command::BundleEndorse(endorse) => {
-            fields.add("version", &endorse.version);
-            "endorse a trust bundle"
-        }
+        Command::ReceiptRecord(signed) => fields.only("kill", &signed.receipt.kill, "keep a receipt"),
+        Command::BundleEndorse(endorse) => fields.only("version", &endorse.version, "endorse a trust bundle"),
     };
     (title, fields.0)
 }
@@ -135,6 +108,12 @@ impl Fields {
         if !value.is_empty() {
             self.0.push((name.to_owned(), value));
         }
+    }
+
+    /// The one field of a command, and its title.
+    fn only(&mut self, name: &str, value: &impl ToString, title: &'static str) -> &'static str {
+        self.add(name, value);
+        title
     }
 
     fn fleet_create(&mut self, create: &FleetCreate) -> &'static str {

@@ -1,5 +1,7 @@
 //! `haltline edge update`, `haltline edge remove` and `haltline edges`.
 
+use std::{cell::RefCell, collections::BTreeSet};
+
 use haltline_core::{
     command::{Command, EdgeRemove, EdgeUpdate},
     state::Scope,
@@ -80,7 +82,7 @@ struct Listed {
 }
 
 async fn all(client: &Client, limit: u32) -> Result<Listed, Failure> {
-    let nodes_not_asked = std::sync::Mutex::new(Vec::new());
+    let nodes_not_asked = RefCell::new(BTreeSet::new());
     let paged = all_pages(limit, |page_size, page_token| {
         let nodes_not_asked = &nodes_not_asked;
         async move {
@@ -91,14 +93,12 @@ async fn all(client: &Client, limit: u32) -> Result<Listed, Failure> {
                     async move { EdgeAdminServiceClient::new(channel).list_edges(request).await }
                 })
                 .await?;
-            if let Ok(mut known) = nodes_not_asked.lock() {
-                *known = answer.nodes_not_asked;
-            }
+            nodes_not_asked.borrow_mut().extend(answer.nodes_not_asked);
             Ok((answer.edges, answer.next_page_token))
         }
     })
     .await?;
-    let nodes_not_asked = nodes_not_asked.into_inner().unwrap_or_default();
+    let nodes_not_asked = nodes_not_asked.into_inner().into_iter().collect();
     Ok(Listed { list: List { edges: paged.items, nodes_not_asked }, more: paged.more })
 }
 

@@ -112,6 +112,7 @@ impl Render for Shown {
             ("lifted", kill.lifted.as_ref().map(|stamp| resource::moment(Some(stamp)))),
             ("lifted by", Some(kill.lifted_by.clone())),
             ("because", Some(kill.lift_reason.clone())),
+            ("enforced", kill.has_receipt.then(|| format!("haltline receipt show {}", KillId(kill.id)))),
         ]);
         if kill.lifted.is_none() {
             page.toned(
@@ -160,5 +161,6 @@ fn value(kill: &v1::Kill) -> Value {
         "lifted": resource::stamp_value(kill.lifted.as_ref()),
         "lifted_by": kill.lifted_by,
         "lift_reason": kill.lift_reason,
+        "has_receipt": kill.has_receipt,
     })
 }

@@ -239,7 +239,7 @@ pub(crate) fn value(signed: &SignedReceipt) -> Value {
 /// A receipt for people.
 pub(crate) struct Shown<'a>(pub(crate) &'a SignedReceipt);
 
-fn names_and_more(names: Vec<String>, more: u64) -> Option<String> {
+fn names_and_more(names: &[String], more: u64) -> Option<String> {
     match (names.is_empty(), more) {
         (true, 0) => None,
         (_, 0) => Some(names.join(", ")),
@@ -254,7 +254,7 @@ impl Shown<'_> {
             receipt.fenced.iter().map(|fenced| format!("{} ({})", fenced.name, why_words(fenced.why)));
         let waited_out = receipt.members.iter().filter(|(_, clear)| *clear == MemberClear::WaitedOut);
         let waited_out: Vec<String> = waited_out.map(|(node, _)| format!("node {node}")).collect();
-        let unbounded = receipt.unbounded.iter().map(ToString::to_string).collect();
+        let unbounded: Vec<String> = receipt.unbounded.iter().map(ToString::to_string).collect();
         let incarnation = (receipt.incarnation != Incarnation(0)).then(|| receipt.incarnation.to_string());
         page.facts([
             ("stops", Some(receipt.selector.to_string())),
@@ -267,9 +267,9 @@ impl Shown<'_> {
             ("took", Some(times::exact(receipt.took))),
             ("bound", Some(bound_text(receipt))),
             ("acked", Some(counted(receipt.enforcers_acked, "enforcer"))),
-            ("waited out", names_and_more(fenced.collect(), receipt.fenced_more)),
-            ("nodes waited out", names_and_more(waited_out, 0)),
-            ("unbounded", names_and_more(unbounded, receipt.unbounded_more)),
+            ("waited out", names_and_more(&fenced.collect::<Vec<_>>(), receipt.fenced_more)),
+            ("nodes waited out", names_and_more(&waited_out, 0)),
+            ("unbounded", names_and_more(&unbounded, receipt.unbounded_more)),
             ("incarnation", incarnation),
             ("signed by", Some(format!("node {} of cluster {}", receipt.signer, receipt.cluster_id))),
         ]);
@@ -417,7 +417,7 @@ mod tests {
             cut.as_object_mut().expect("fields").remove(name);
             assert_ne!(failure(&cut).exit, Exit::Done, "{name}");
         }
-        let mut reworded = whole.clone();
+        let mut reworded = whole;
         reworded["reason"] = json!("nothing much");
         let failure = failure(&reworded);
         assert_eq!((failure.exit, failure.reason.as_str()), (Exit::Broken, "RECEIPT_ALTERED"));

@@ -105,7 +105,7 @@ impl Context {
     fn audience(&self, named: Option<&Text>) -> Result<Text, Refused> {
         match named {
             Some(named) => Ok(named.clone()),
-            None => claim(token_names::enforcers(&self.identity.bundle().cluster())),
+            None => claim(&token_names::enforcers(&self.identity.bundle().cluster())),
         }
     }
 
@@ -115,7 +115,7 @@ impl Context {
         let issued_at = issued.issued.wall_time.0 / 1_000;
         let lifetime = issued.ends.since(issued.issued.cluster_time).0 / 1_000;
         Ok(token::Claims {
-            issuer: claim(token_names::issuer(&cluster))?,
+            issuer: claim(&token_names::issuer(&cluster))?,
             audience: self.audience(issued.audience.as_ref())?,
             cluster,
             credential: issued.credential,
@@ -134,7 +134,7 @@ impl Context {
     }
 }
 
-fn claim(name: String) -> Result<Text, Refused> {
+fn claim(name: &str) -> Result<Text, Refused> {
     name.parse().map_err(|error: TextError| Refused::Token(error.to_string()))
 }
 

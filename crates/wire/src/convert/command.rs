@@ -48,11 +48,7 @@ fn split(message: Message) -> Result<(Option<v1::RequestMeta>, Command), Convert
     Ok(match message {
         Message::CreateFleet(message) => (message.meta, fleet_create(message.fleet)?),
         Message::UpdateFleet(mut message) => (message.meta.take(), fleet_update(message)?),
-        Message::DeleteFleet(message) => {
-            let path = parsed(&message.path, "path")?;
-            let expected_version = message.expected_version.map(Version);
-            (message.meta, Command::FleetDelete(FleetDelete { path, expected_version }))
-        }
+        Message::DeleteFleet(mut message) => (message.meta.take(), fleet_delete(&message)?),
         Message::RegisterAgent(message) => {
             let path = parsed(&message.path, "path")?;
             let labels = labels(&message.labels, "labels")?;
@@ -142,6 +138,12 @@ fn fleet_update(message: v1::UpdateFleetRequest) -> Result<Command, ConvertError
         intent: message.intent.map(|intent| nested(intent, "intent")).transpose()?,
         limits: message.limits.map(Into::into),
     }))
+}
+
+fn fleet_delete(message: &v1::DeleteFleetRequest) -> Result<Command, ConvertError> {
+    let path = parsed(&message.path, "path")?;
+    let expected_version = message.expected_version.map(Version);
+    Ok(Command::FleetDelete(FleetDelete { path, expected_version }))
 }
 
 fn person_add(message: v1::AddPersonRequest) -> Result<Command, ConvertError> {

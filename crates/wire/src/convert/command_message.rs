@@ -4,7 +4,8 @@
 //! comes through the API.
 
 use haltline_core::command::{
-    Command, FleetCreate, FleetUpdate, KillCommand, KillMode, PersonAdd, PersonUpdate, Request, Signature,
+    AgentUpdate, Command, FleetCreate, FleetUpdate, KillCommand, KillMode, PersonAdd, PersonUpdate, Request,
+    Signature,
 };
 
 use super::value::label_map;
@@ -44,12 +45,7 @@ fn message(meta: Option<v1::RequestMeta>, command: &Command) -> Option<Message> 
             path: register.path.to_string(),
             labels: label_map(&register.labels),
         }),
-        Command::AgentUpdate(update) => Message::UpdateAgent(v1::UpdateAgentRequest {
-            meta,
-            path: update.path.to_string(),
-            labels: label_map(&update.labels),
-            expected_version: update.expected_version.map(|version| version.0),
-        }),
+        Command::AgentUpdate(update) => Message::UpdateAgent(agent_update(meta, update)),
         Command::AgentDelete(delete) => Message::DeleteAgent(v1::DeleteAgentRequest {
             meta,
             path: delete.path.to_string(),
@@ -123,6 +119,15 @@ fn fleet_update(meta: Option<v1::RequestMeta>, update: &FleetUpdate) -> v1::Upda
         contact: update.contact.as_ref().map(ToString::to_string),
         intent: update.intent.as_ref().map(Into::into),
         limits: update.limits.as_ref().map(Into::into),
+    }
+}
+
+fn agent_update(meta: Option<v1::RequestMeta>, update: &AgentUpdate) -> v1::UpdateAgentRequest {
+    v1::UpdateAgentRequest {
+        meta,
+        path: update.path.to_string(),
+        labels: label_map(&update.labels),
+        expected_version: update.expected_version.map(|version| version.0),
     }
 }
 
