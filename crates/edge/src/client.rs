@@ -14,6 +14,8 @@ mod link_test;
 pub(crate) mod messages;
 pub(crate) mod metrics;
 pub(crate) mod protocol;
+#[cfg(test)]
+mod protocol_model_test;
 pub(crate) mod refusal;
 pub(crate) mod renewal;
 pub(crate) mod running;

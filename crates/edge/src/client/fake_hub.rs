@@ -220,13 +220,15 @@ pub(crate) enum Act {
 /// A decision engine that says what is done to it.
 pub(crate) struct Witness {
     acts: Mutex<Vec<Act>>,
+    /// The events taken in. A test that has a snapshot installed sets what is in it.
+    pub(crate) events: Mutex<Vec<EnforcementEvent>>,
     engine: EnforcerCore,
 }
 
 impl Default for Witness {
     fn default() -> Self {
         let engine = EnforcerCore::new(CoreOptions::named(EDGE.parse().unwrap()));
-        Self { acts: Mutex::default(), engine }
+        Self { acts: Mutex::default(), events: Mutex::default(), engine }
     }
 }
 
@@ -260,6 +262,9 @@ impl Witness {
 impl Enforcement for Witness {
     fn apply_provisional(&self, events: &[EnforcementEvent], index: LogIndex) -> Result<(), FeedError> {
         let result = self.engine.apply_provisional(events, index);
+        if result.is_ok() {
+            self.events.lock().extend_from_slice(events);
+        }
         self.done(Act::Provisional(events.len(), index), result)
     }
 

@@ -222,6 +222,7 @@ impl Protocol {
             FromHub::Frame(frame) => self.frame(&frame, enforcement),
             FromHub::Fresh(fresh) => self.fresh(&fresh, now, enforcement),
             FromHub::Hubs(hubs) => Ok(vec![Effect::Hubs(hubs)]),
+            FromHub::Unknown => Ok(vec![]),
         }
     }
 
