@@ -22,6 +22,8 @@
 
 mod below;
 mod config;
+#[cfg(test)]
+mod forgery_test;
 mod health;
 mod http;
 mod kept;

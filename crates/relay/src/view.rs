@@ -348,3 +348,7 @@ impl haltline_hub::Feed for RelayFeed {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "view_test.rs"]
+mod tests;

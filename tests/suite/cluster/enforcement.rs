@@ -35,9 +35,9 @@ use haltline_wire::v1::{self, command_reply::Outcome, enforcement_service_client
 
 use super::{BINARY, founded, kill_fleet, register_agent};
 
-const AGENT: &str = "acme/load/worker";
+pub(super) const AGENT: &str = "acme/load/worker";
 /// Room in the enforcer's decision log: some minutes of the deciding thread.
-const DECISIONS_MAX: usize = 2_000_000;
+pub(super) const DECISIONS_MAX: usize = 2_000_000;
 /// Between two decisions of the deciding thread.
 const PACE: Duration = Duration::from_micros(200);
 
@@ -180,7 +180,7 @@ async fn proxy_to(address: SocketAddr) -> FaultProxy {
 }
 
 /// One wait for the receipt at one node; `None` if that node can't say.
-async fn receipt_at(admin: &Person, node: usize, kill: KillId) -> Option<SignedReceipt> {
+pub(super) async fn receipt_at(admin: &Person, node: usize, kill: KillId) -> Option<SignedReceipt> {
     let mut client = EnforcementServiceClient::new(admin.channel(node));
     let mut progress =
         client.wait_enforced(v1::WaitEnforcedRequest { kill: kill.0 }).await.ok()?.into_inner();
@@ -199,12 +199,12 @@ fn instant(verdict: &Verdict) -> BootNanos {
     }
 }
 
-fn permitted_at(decided: &Decided) -> Option<BootNanos> {
+pub(super) fn permitted_at(decided: &Decided) -> Option<BootNanos> {
     decided.verdict.is_permit().then(|| instant(&decided.verdict))
 }
 
 /// An enforcer whose agent asks again and again.
-struct Deciding {
+pub(super) struct Deciding {
     enforcer: Enforcer,
     session: Session,
     stop: Arc<AtomicBool>,
@@ -213,7 +213,7 @@ struct Deciding {
 }
 
 impl Deciding {
-    async fn start(enforcer: Enforcer, session: Session) -> Self {
+    pub(super) async fn start(enforcer: Enforcer, session: Session) -> Self {
         let (stop, decided) = (Arc::new(AtomicBool::new(false)), Arc::default());
         let (asked, stopped) = (session.clone(), stop.clone());
         let counter: Arc<std::sync::atomic::AtomicU64> = Arc::clone(&decided);
@@ -229,12 +229,17 @@ impl Deciding {
         deciding
     }
 
-    fn decide(&self) -> Verdict {
+    /// The relay that it hangs on, if it is one.
+    pub(super) fn hub_relay(&self) -> Option<String> {
+        self.enforcer.status().hub?.endpoint.relay().map(ToString::to_string)
+    }
+
+    pub(super) fn decide(&self) -> Verdict {
         self.session.decide(&Action::tool("ledger.post"))
     }
 
     /// Waits until the thread has decided that often more.
-    async fn decide_more(&self, times: u64) {
+    pub(super) async fn decide_more(&self, times: u64) {
         let goal = self.decided.load(Ordering::Relaxed) + times + 1;
         wait_until("more was decided", || async {
             (self.decided.load(Ordering::Relaxed) >= goal).then_some(())
@@ -243,7 +248,7 @@ impl Deciding {
     }
 
     /// Waits until the enforcer itself knows of the kill.
-    async fn knows_of(&self, kill: KillId) {
+    pub(super) async fn knows_of(&self, kill: KillId) {
         wait_until("the edge denies because of the kill", || async {
             let verdict = self.decide();
             let reason = &verdict.denial()?.reason;
@@ -253,7 +258,7 @@ impl Deciding {
     }
 
     /// Everything that was decided.
-    async fn finish(self) -> Vec<Decided> {
+    pub(super) async fn finish(self) -> Vec<Decided> {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.join().expect("the deciding thread ends");
         let extract = self.enforcer.core().take_decisions();

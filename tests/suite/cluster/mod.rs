@@ -9,6 +9,7 @@ mod load;
 mod people;
 mod recovery;
 mod refusals;
+mod relay;
 mod watching;
 
 use std::path::Path;
