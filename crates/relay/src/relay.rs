@@ -98,7 +98,7 @@ impl Relay {
             let loaded = load(link)?;
             Ok::<_, ConnectError>((loaded, Kept::open(&data_dir)))
         });
-        let (loaded, (kept, earlier)) = loading.await.map_err(cut_short)??;
+        let (loaded, (kept, earlier)) = loading.await.map_err(|error| cut_short(&error))??;
         let identity = loaded.identity().clone();
 
         let clock = Arc::new(SystemBootClock);
@@ -122,7 +122,7 @@ impl Relay {
         let (runtime, started) = (tokio::runtime::Handle::current(), Arc::clone(&below));
         let starting =
             tokio::task::spawn_blocking(move || Running::start(loaded, &started, Some(heard), &runtime));
-        let running = Arc::new(starting.await.map_err(cut_short)??);
+        let running = Arc::new(starting.await.map_err(|error| cut_short(&error))??);
         tokio::spawn(keep_acknowledging(below, hub.settling(), wishes, closing.clone()));
 
         let stopping = CancellationToken::new();
@@ -221,6 +221,6 @@ async fn bind_http(address: Option<SocketAddr>) -> Result<Option<TcpListener>, R
     }
 }
 
-fn cut_short(error: tokio::task::JoinError) -> RelayError {
+fn cut_short(error: &tokio::task::JoinError) -> RelayError {
     RelayError::Connect(ConnectError::CutShort(error.to_string()))
 }
