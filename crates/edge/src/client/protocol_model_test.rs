@@ -147,7 +147,6 @@ impl World {
 
     fn open(&mut self) {
         self.protocol.opened(Some(NodeId(1)), BootNanos(self.now), "", "");
-        self.waiting.clear();
         let welcome = self.latest().welcome();
         self.take(welcome);
     }
@@ -353,7 +352,7 @@ fn run(steps: &[Step]) -> Exercised {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
 
     #[test]
     fn no_history_gives_a_lease_under_a_view_that_misses_what_was_committed(steps in prop::collection::vec(step(), 1..60)) {
@@ -361,21 +360,24 @@ proptest! {
     }
 }
 
-/// One schedule, to paste what a failure printed into; this one goes back by a snapshot under a lease.
+/// One schedule, to paste what a failure printed into. This one goes back by a snapshot below what was acknowledged, and
+/// then has a probe answered that was sent before: chance finds it too seldom.
 #[test]
 fn one_schedule() {
     let steps = [
         Step::Frame { behind: 0 },
         Step::Probe,
         Step::Fresh { probe: 0, later: 0 },
+        Step::Probe,
         Step::Commit(0),
         Step::Frame { behind: 0 },
         Step::Acknowledge,
         Step::Snapshot { behind: 1 },
-        Step::Probe,
+        Step::Fresh { probe: 0, later: 0 },
     ];
     let exercised = run(&steps);
     assert_eq!((exercised.leases, exercised.snapshots_back), (1, 1));
+    assert_eq!(exercised.refusals.get("UNKNOWN_NONCE"), Some(&1));
 }
 
 /// What the random histories reach: a test of them.
