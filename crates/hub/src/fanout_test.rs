@@ -1,3 +1,5 @@
+//! Rounds over streams that nobody reads, with the time as an argument.
+
 #![allow(clippy::unwrap_used, clippy::panic)]
 use haltline_core::{lease::BootNanos, tracker::StreamId};
 

@@ -1,3 +1,5 @@
+//! The ring on its own: what is coalesced, shared, forgotten and refused.
+
 #![allow(clippy::unwrap_used, clippy::panic)]
 use haltline_core::{
     event::{EnforcementEvent, KillForce},
