@@ -23,6 +23,7 @@ use super::{
     publication::Publication,
     session::{Session, SessionState},
     sessions::Sessions,
+    standing::StandingWord,
     tokens::{TokenDigest, Tokens},
     verdict::Denial,
     view::EnforceView,
@@ -287,24 +288,27 @@ impl<C: Clock> EnforcerCore<C> {
     /// Begins a session with what a verified token says.
     fn begin(&self, verified: VerifiedToken) -> Result<Session<C>, SessionRefused> {
         let facts = Facts::new(verified);
-        if let Some(rule) = self.shared.view.load().draining(&facts) {
+        let view = self.shared.view.load();
+        let study = view.study(&facts);
+        if let Some(rule) = &study.draining {
             let scope = rule.selector.fleet.as_ref().map(|fleet| fleet.as_str().into());
             return Err(SessionRefused::Draining { kill: rule.kill, scope });
         }
-        // Looked at after it can be found: a kill that comes meanwhile meets it here or there.
-        checked(self.register(facts)?)
+        let state = self.register(facts)?;
+        // Why it is denied, if it is, is said below, with the instant and the index.
+        let _ = state.take_in(view.changes.generation, StandingWord::UNKNOWN, study);
+        checked(state)
     }
 
-    /// Makes a session that changes of the view find.
+    /// Makes a session that has looked at nothing yet.
     pub(super) fn register(&self, facts: Facts) -> Result<Arc<SessionState<C>>, SessionRefused> {
-        let key = self.shared.sessions.reserve().or_else(|| {
+        if !self.shared.sessions.begin() {
             self.tokens.forget_unused();
-            self.shared.sessions.reserve()
-        });
-        let key = key.ok_or(SessionRefused::TooManySessions)?;
-        let state = Arc::new(SessionState::new(Arc::clone(&self.shared), facts, key));
-        self.shared.sessions.insert(key, &state);
-        Ok(state)
+            if !self.shared.sessions.begin() {
+                return Err(SessionRefused::TooManySessions);
+            }
+        }
+        Ok(Arc::new(SessionState::new(Arc::clone(&self.shared), facts)))
     }
 
     /// Wakes those who wait for a session's halt, until it is cancelled. To be spawned once beside the feed.

@@ -24,9 +24,7 @@ pub(super) struct Facts {
     pub(super) fleets: Box<[FleetPath]>,
     /// Its end in nanoseconds of cluster time; the largest for "later than can be said".
     pub(super) ends_nanos: i64,
-    /// What would end it, in the order in which it is looked up.
-    targets: Box<[RevocationTarget]>,
-    /// The same, as the set of revocations keeps it.
+    /// What would end it, as the set of revocations keeps it: see [`Self::target`].
     pub(super) revocable: Box<[RevokedKey]>,
     /// Whatever touches one of these, or everything, touches this session.
     pub(super) tags: Box<[Tag]>,
@@ -36,20 +34,15 @@ impl Facts {
     pub(super) fn new(token: VerifiedToken) -> Self {
         let VerifiedToken { claims, key } = token;
         let fleets: Box<[FleetPath]> = claims.agent.fleet().self_and_ancestors().collect();
-        let mut targets = vec![
-            RevocationTarget::Credential(claims.credential),
-            RevocationTarget::Instance(claims.instance),
-            RevocationTarget::Key(key),
-        ];
-        targets.extend(claims.lineage.iter().map(|grant| RevocationTarget::Grant(*grant)));
+        let targets = || (0..NAMED + claims.lineage.len()).map(|position| target(&claims, key, position));
         let by_path = fleets.iter().map(FleetPath::as_str).chain([claims.agent.as_str()]);
-        let mut tags: Vec<Tag> =
-            by_path.map(Tag::path).chain(targets.iter().filter_map(Tag::revoked)).collect();
+        let by_id = targets().filter_map(|target| Tag::revoked(&target));
+        let mut tags: Vec<Tag> = by_path.map(Tag::path).chain(by_id).collect();
         tags.sort_unstable();
         tags.dedup();
+        let revocable = targets().filter_map(|target| RevokedKey::of(&target)).collect();
         let ends_nanos = i64::try_from(claims.ends.0.saturating_mul(NANOS_PER_MS)).unwrap_or(i64::MAX);
-        let revocable = targets.iter().filter_map(RevokedKey::of).collect();
-        Self { key, fleets, ends_nanos, targets: targets.into(), revocable, tags: tags.into(), claims }
+        Self { key, fleets, ends_nanos, revocable, tags: tags.into(), claims }
     }
 
     /// The agent's own fleet.
@@ -58,8 +51,8 @@ impl Facts {
     }
 
     /// What the key at this position of `revocable` stands for.
-    pub(super) fn target(&self, position: usize) -> &RevocationTarget {
-        &self.targets[position]
+    pub(super) fn target(&self, position: usize) -> RevocationTarget {
+        target(&self.claims, self.key, position)
     }
 
     /// Whether a selector could stop some action of this session: all but the action's own conditions fit.
@@ -80,5 +73,18 @@ impl Facts {
             model: action.model,
             resource: action.resource,
         }
+    }
+}
+
+/// What would end a credential, other than the grants of its lineage.
+const NAMED: usize = 3;
+
+/// What would end a credential, by its position among all of that.
+fn target(claims: &Claims, key: KeyHash, position: usize) -> RevocationTarget {
+    match position {
+        0 => RevocationTarget::Credential(claims.credential),
+        1 => RevocationTarget::Instance(claims.instance),
+        2 => RevocationTarget::Key(key),
+        _ => RevocationTarget::Grant(claims.lineage[position - NAMED]),
     }
 }

@@ -40,12 +40,11 @@ pub(super) struct Judge {
 }
 
 impl Judge {
-    pub(super) fn new(view: &EnforceView, facts: &Facts) -> Self {
-        let (rules, labels) = view.conditional_rules(facts);
-        let policies = view.policies.on_path(facts);
+    /// From the rules that reach the session by name, and the labels under which they were found.
+    pub(super) fn new(view: &EnforceView, facts: &Facts, rules: Vec<Arc<Rule>>, labels: Vec<Labels>) -> Self {
         Self {
             generation: view.changes.generation,
-            policies,
+            policies: view.policies.on_path(facts),
             rules,
             issued: facts.claims.index,
             all_rules: view.rules.clone(),

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use haltline_core::{
     event::FleetPolicy,
     ids::EventSeq,
+    limits::MAX_STALENESS_CEILING,
     path::{AgentPath, FleetPath},
     policy::{IntentList, Limits},
     selector::Pattern,
@@ -134,13 +135,17 @@ impl Policies {
     pub(super) fn ruling(&self, facts: &Facts, wants_labels: bool) -> Ruling {
         let is_registered = self.agents.contains_key(facts.claims.agent.as_str())
             && self.heard_of(&facts.claims.agent).iter().all(|heard| heard.value.is_some());
-        let leased = facts.fleets.iter().filter_map(|path| self.leased.get(path.as_str()));
         let mut ruling = Ruling {
             is_registered,
-            max_staleness: max_staleness(leased.map(Arc::as_ref)),
+            max_staleness: MAX_STALENESS_CEILING,
             labels: Vec::new(),
             declared: [false; 4],
         };
+        // Mostly nothing has changed since the lease was given, and then it says nothing new.
+        if !self.leased.ptr_eq(&self.fleets) {
+            let leased = facts.fleets.iter().filter_map(|path| self.leased.get(path.as_str()));
+            ruling.max_staleness = max_staleness(leased.map(Arc::as_ref));
+        }
         self.each_version(facts, |fleets, own_labels| {
             ruling.max_staleness = ruling.max_staleness.min(max_staleness(fleets.iter().copied().flatten()));
             for (declared, list) in ruling.declared.iter_mut().zip(LISTS) {

@@ -7,7 +7,7 @@
 use std::{
     fmt,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -27,7 +27,7 @@ use super::{
     memo::{ALL_SHAPES, NameMemo, shapes_with},
     publication::Reading,
     sessions::SessionKey,
-    standing::{Looks, Standing, StandingWord},
+    standing::{Looks, Standing, StandingWord, Study},
     verdict::{Denial, DenyReason, Permit, Verdict},
     view::EnforceView,
 };
@@ -55,18 +55,18 @@ pub(super) struct SessionState<C: Clock> {
     judge: ArcSwapOption<Judge>,
     /// Wakes whoever waits for a halt.
     halt: Notify,
-    /// Its place among all sessions.
-    key: SessionKey,
+    /// Its place among the sessions that are waited for, once somebody does.
+    watched: OnceLock<SessionKey>,
 }
 
 impl<C: Clock> Drop for SessionState<C> {
     fn drop(&mut self) {
-        self.shared.sessions.remove(self.key, &self.facts);
+        self.shared.sessions.end(self.watched.get().copied(), &self.facts);
     }
 }
 
 impl<C: Clock> SessionState<C> {
-    pub(super) fn new(shared: Arc<Shared<C>>, facts: Facts, key: SessionKey) -> Self {
+    pub(super) fn new(shared: Arc<Shared<C>>, facts: Facts) -> Self {
         Self {
             shared,
             facts,
@@ -75,7 +75,7 @@ impl<C: Clock> SessionState<C> {
             names: Default::default(),
             judge: ArcSwapOption::empty(),
             halt: Notify::new(),
-            key,
+            watched: OnceLock::new(),
         }
     }
 
@@ -179,14 +179,24 @@ impl<C: Clock> SessionState<C> {
             let _ = self.standing.compare_exchange(known.0, carried.0, Ordering::AcqRel, Ordering::Relaxed);
             return Ok(carried);
         }
-        let standing = view.standing(&self.facts);
-        let found = StandingWord::new(generation, &standing);
-        if is_older && known != found {
+        self.take_in(generation, known, view.study(&self.facts))
+    }
+
+    /// Keeps what was found out under a view of this generation, if it is the newest that is known.
+    pub(super) fn take_in(
+        &self,
+        generation: u64,
+        known: StandingWord,
+        study: Study,
+    ) -> Result<StandingWord, DenyReason> {
+        let found = StandingWord::new(generation, &study.standing);
+        if known.generation() <= generation && known != found {
             // First what was known about names is void, then the word says that the session is up to date.
             self.touched.fetch_max(generation, Ordering::AcqRel);
+            self.judge.store(Some(Arc::new(study.judge)));
             let _ = self.standing.compare_exchange(known.0, found.0, Ordering::AcqRel, Ordering::Relaxed);
         }
-        match standing {
+        match study.standing {
             Standing::Clear { .. } => Ok(found),
             Standing::Denied(reason) => {
                 self.halt.notify_waiters();
@@ -220,7 +230,7 @@ impl<C: Clock> SessionState<C> {
         match self.judge.load_full() {
             Some(judge) if touched <= judge.generation() && judge.generation() <= generation => judge,
             _ => {
-                let judge = Arc::new(Judge::new(view, &self.facts));
+                let judge = Arc::new(view.study(&self.facts).judge);
                 self.judge.store(Some(Arc::clone(&judge)));
                 judge
             }
@@ -283,6 +293,7 @@ impl<C: Clock> Session<C> {
     /// is lifted, so this may be asked again.
     pub async fn halted(&self) -> Denial {
         let state = &*self.0;
+        state.watched.get_or_init(|| state.shared.sessions.watch_over(&self.0));
         loop {
             let woken = state.halt.notified();
             tokio::pin!(woken);

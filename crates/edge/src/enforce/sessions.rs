@@ -1,5 +1,5 @@
-//! All sessions of an enforcer, found by what touches them, so that those which a kill stops are told without asking all
-//! others.
+//! The sessions of an enforcer that somebody waits for to be halted, found by what touches them, so that those which a kill
+//! stops are told without asking all others.
 //!
 //! The feed only leaves a hint, a tag for each change, and goes on to acknowledge; a task in the background looks the
 //! sessions up and lets each find out for itself whether it is stopped. Decisions never wait for that: a session that
@@ -7,7 +7,10 @@
 
 use std::{
     collections::BTreeSet,
-    sync::{Arc, Weak},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use haltline_core::limits::{HALT_CHUNK, HALT_HINTS_MAX, SESSIONS_MAX};
@@ -22,6 +25,8 @@ use super::{clock::Clock, facts::Facts, session::SessionState, tag::Tag};
 pub(super) struct SessionKey(u32);
 
 pub(super) struct Sessions<C: Clock> {
+    /// All that there are, waited for or not.
+    count: AtomicUsize,
     table: Mutex<Table<C>>,
     hints: Mutex<Hints>,
     hinted: Notify,
@@ -57,48 +62,50 @@ impl Hints {
 impl<C: Clock> Sessions<C> {
     pub(super) fn new() -> Self {
         Self {
+            count: AtomicUsize::new(0),
             table: Mutex::new(Table { places: Vec::new(), free: Vec::new(), by_tag: BTreeSet::new() }),
             hints: Mutex::default(),
             hinted: Notify::new(),
         }
     }
 
-    /// A place for one session more, unless all are taken.
-    pub(super) fn reserve(&self) -> Option<SessionKey> {
-        let mut table = self.table.lock();
-        if let Some(key) = table.free.pop() {
-            return Some(key);
-        }
-        if table.places.len() >= SESSIONS_MAX {
-            return None;
-        }
-        let key = SessionKey(u32::try_from(table.places.len()).ok()?);
-        table.places.push(Weak::new());
-        Some(key)
+    /// Counts one session more, unless there are as many as there can be.
+    pub(super) fn begin(&self) -> bool {
+        let one_more = |count: usize| (count < SESSIONS_MAX).then_some(count + 1);
+        self.count.fetch_update(Ordering::AcqRel, Ordering::Relaxed, one_more).is_ok()
     }
 
-    /// Puts a session into its place.
-    pub(super) fn insert(&self, key: SessionKey, session: &Arc<SessionState<C>>) {
+    /// A session is gone.
+    pub(super) fn end(&self, watched: Option<SessionKey>, facts: &Facts) {
+        self.count.fetch_sub(1, Ordering::AcqRel);
+        if let Some(key) = watched {
+            let mut table = self.table.lock();
+            for tag in &facts.tags {
+                table.by_tag.remove(&(*tag, key));
+            }
+            table.places[key.0 as usize] = Weak::new();
+            table.free.push(key);
+        }
+    }
+
+    /// From now on a session is found by what touches it.
+    pub(super) fn watch_over(&self, session: &Arc<SessionState<C>>) -> SessionKey {
         let mut table = self.table.lock();
+        let key = table.free.pop().unwrap_or_else(|| {
+            table.places.push(Weak::new());
+            // There are no more places than sessions, whose bound fits.
+            SessionKey((table.places.len() - 1) as u32)
+        });
         table.places[key.0 as usize] = Arc::downgrade(session);
         for tag in &session.facts.tags {
             table.by_tag.insert((*tag, key));
         }
-    }
-
-    pub(super) fn remove(&self, key: SessionKey, facts: &Facts) {
-        let mut table = self.table.lock();
-        for tag in &facts.tags {
-            table.by_tag.remove(&(*tag, key));
-        }
-        table.places[key.0 as usize] = Weak::new();
-        table.free.push(key);
+        key
     }
 
     /// How many there are.
     pub(super) fn len(&self) -> usize {
-        let table = self.table.lock();
-        table.places.len() - table.free.len()
+        self.count.load(Ordering::Relaxed)
     }
 
     /// Something changed that may stop sessions with this tag.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use haltline_core::{command::RevocationTarget, event::EdgePolicy, text::Labels, time::Millis};
 
-use super::{facts::Facts, rules::Rule, tag::Tag, verdict::DenyReason, view::EnforceView};
+use super::{facts::Facts, judge::Judge, rules::Rule, tag::Tag, verdict::DenyReason, view::EnforceView};
 
 /// What holds for a session whatever it does.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -106,57 +106,53 @@ impl StandingWord {
     }
 }
 
+/// All that one look at a view finds out about a session.
+pub(super) struct Study {
+    pub(super) standing: Standing,
+    /// A rule that lets the session run on if it does, but none begin: a kill that drains.
+    pub(super) draining: Option<Arc<Rule>>,
+    /// What its actions are judged by.
+    pub(super) judge: Judge,
+}
+
 impl EnforceView {
-    /// What holds for a session under this view whatever it does.
-    pub(super) fn standing(&self, facts: &Facts) -> Standing {
-        if let Some(reason) = self.stranger(facts).or_else(|| self.revoked(facts)) {
-            return Standing::Denied(reason);
-        }
+    /// Looks everything up about a session.
+    pub(super) fn study(&self, facts: &Facts) -> Study {
         let ruling = self.policies.ruling(facts, self.rules.look_at_labels());
-        if !ruling.is_registered {
-            return Standing::Denied(DenyReason::AgentUnknown { scope: facts.fleet().clone() });
-        }
         let mut looks = Looks::default().with(Looks::part(0), !facts.claims.scope.is_empty());
         for (place, declared) in ruling.declared.into_iter().enumerate() {
             looks = looks.with(Looks::part(place), declared);
         }
         looks = looks.with_rules(self.rules.of_actions_look_at());
-        let mut denied_by = None;
-        self.each_rule(facts, &ruling.labels, |rule| {
-            if rule.is_conditional() {
+        let (mut denied_by, mut draining, mut conditional) = (None, None, Vec::new());
+        self.each_rule(facts, &ruling.labels, |rule| match (rule.is_conditional(), rule.stops_what_runs()) {
+            (true, true) => {
                 looks = looks.with_rules(rule.looks_at());
-            } else if rule.stops_what_runs() && denied_by.is_none() {
-                denied_by = Some(Arc::clone(rule));
+                conditional.push(Arc::clone(rule));
             }
+            (false, true) => {
+                denied_by.get_or_insert_with(|| Arc::clone(rule));
+            }
+            (false, false) => {
+                draining.get_or_insert_with(|| Arc::clone(rule));
+            }
+            // An action that may not begin soon isn't a session that may not begin.
+            (true, false) => {}
         });
-        match denied_by {
-            Some(rule) => Standing::Denied(rule.reason(facts)),
+        let unknown = || {
+            let scope = facts.fleet().clone();
+            (!ruling.is_registered).then_some(DenyReason::AgentUnknown { scope })
+        };
+        let denied = self
+            .stranger(facts)
+            .or_else(|| self.revoked(facts))
+            .or_else(unknown)
+            .or_else(|| denied_by.map(|rule| rule.reason(facts)));
+        let standing = match denied {
+            Some(reason) => Standing::Denied(reason),
             None => Standing::Clear { max_staleness: ruling.max_staleness, looks },
-        }
-    }
-
-    /// A rule that lets the session run on if it does, but none begin: a kill that drains.
-    pub(super) fn draining(&self, facts: &Facts) -> Option<Arc<Rule>> {
-        let labels = self.policies.ruling(facts, self.rules.look_at_labels()).labels;
-        let mut draining = None;
-        self.each_rule(facts, &labels, |rule| {
-            if !rule.is_conditional() && !rule.stops_what_runs() && draining.is_none() {
-                draining = Some(Arc::clone(rule));
-            }
-        });
-        draining
-    }
-
-    /// Rules that may stop some action of the session, and the labels under which they were found.
-    pub(super) fn conditional_rules(&self, facts: &Facts) -> (Vec<Arc<Rule>>, Vec<Labels>) {
-        let labels = self.policies.ruling(facts, self.rules.look_at_labels()).labels;
-        let mut rules = Vec::new();
-        self.each_rule(facts, &labels, |rule| {
-            if rule.is_conditional() && rule.stops_what_runs() {
-                rules.push(Arc::clone(rule));
-            }
-        });
-        (rules, labels)
+        };
+        Study { standing, draining, judge: Judge::new(self, facts, conditional, ruling.labels) }
     }
 
     /// Whether the session belongs here at all.
@@ -186,16 +182,12 @@ impl EnforceView {
     fn revoked(&self, facts: &Facts) -> Option<DenyReason> {
         let position = self.revocations.first_of(&facts.revocable)?;
         Some(match facts.target(position) {
-            RevocationTarget::Credential(credential) => {
-                DenyReason::CredentialRevoked { credential: *credential }
-            }
-            RevocationTarget::Grant(grant) => DenyReason::GrantRevoked { grant: *grant },
-            RevocationTarget::Instance(instance) => DenyReason::InstanceRevoked { instance: *instance },
-            RevocationTarget::Key(key) => DenyReason::KeyRevoked { key: *key },
+            RevocationTarget::Credential(credential) => DenyReason::CredentialRevoked { credential },
+            RevocationTarget::Grant(grant) => DenyReason::GrantRevoked { grant },
+            RevocationTarget::Instance(instance) => DenyReason::InstanceRevoked { instance },
+            RevocationTarget::Key(key) => DenyReason::KeyRevoked { key },
             // Not among what a session is looked up by; its rule says more.
-            RevocationTarget::Terminated(kill) => {
-                DenyReason::Killed { kill: *kill, scope: None, since: self.index }
-            }
+            RevocationTarget::Terminated(kill) => DenyReason::Killed { kill, scope: None, since: self.index },
         })
     }
 

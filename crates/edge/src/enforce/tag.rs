@@ -55,6 +55,11 @@ impl Tag {
         }
     }
 
+    /// A number that is as good as random, the same for the same tag.
+    pub(super) const fn spread(self) -> usize {
+        self.0 as usize
+    }
+
     /// FNV-1a over 64 bits, folded to 32, and none of those that mean something else.
     fn of(kind: u8, parts: &[&[u8]]) -> Self {
         let step = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);

@@ -6,6 +6,7 @@ mod behaviour;
 mod halts;
 mod model;
 mod reference;
+mod stress;
 
 use haltline_core::{
     command::EnforcerKind,
