@@ -192,3 +192,28 @@ impl SyncRefusal {
         )
     }
 }
+
+#[cfg(test)]
+mod tests {
+    /// Words between quotes behind an arrow: the codes, as these files write them.
+    fn codes(source: &'static str) -> impl Iterator<Item = &'static str> {
+        let quoted = source.split("=> \"").skip(1).filter_map(|rest| rest.split('"').next());
+        quoted.filter(|code| code.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_'))
+    }
+
+    #[test]
+    fn every_code_is_explained() {
+        let page = include_str!("../../../../docs/enforcer-refusals.md");
+        let sources = [
+            include_str!("refusal.rs"),
+            include_str!("running.rs"),
+            include_str!("../enrol.rs"),
+            include_str!("../persist.rs"),
+            include_str!("../../../core/src/attest/error.rs"),
+        ];
+        let all: Vec<_> = sources.into_iter().flat_map(codes).collect();
+        assert!(all.len() > 40, "{all:?}");
+        let missing: Vec<_> = all.iter().filter(|code| !page.contains(&format!("`{code}`"))).collect();
+        assert!(missing.is_empty(), "docs/enforcer-refusals.md doesn't explain {missing:?}");
+    }
+}
