@@ -207,19 +207,7 @@ impl World {
                     self.take(frame);
                 }
             }
-            Step::MadeUpFrame(kill) => {
-                let held = self.protocol.held();
-                let event = haltline_core::event::event_bytes(&kill_lifted(kill.into()));
-                let head = held.position.after_bytes(&event).head.0.to_vec().into();
-                let frame = v1::Frame {
-                    index: held.index.0 + u64::from(kill % 4),
-                    first_event_seq: held.position.seq.0,
-                    events: vec![event.into()],
-                    chain_head: head,
-                    stops: false,
-                };
-                self.take(hub_message(Message::Frame(frame)));
-            }
+            Step::MadeUpFrame(kill) => self.made_up_frame(kill),
             Step::TamperedFrame(at) => self.tampered_frame(at.into()),
             Step::Probe => self.probe(),
             Step::Fresh { probe, later } => {
@@ -250,19 +238,7 @@ impl World {
                 self.protocol.closed(None);
                 self.open();
             }
-            Step::Snapshot { behind } => {
-                let hub = self.behind(behind).clone();
-                let goes_back = hub.position().seq < self.protocol.held().position.seq;
-                self.protocol.closed(None);
-                match self.protocol.install(&hub.snapshot_by(node(2)), &self.witness) {
-                    Ok(_) => {
-                        self.exercised.snapshots_back += usize::from(goes_back);
-                        *self.witness.events.lock() = events(&hub);
-                    }
-                    Err(refusal) => *self.exercised.refusals.entry(refusal.code()).or_default() += 1,
-                }
-                self.open();
-            }
+            Step::Snapshot { behind } => self.snapshot(behind),
             Step::ForgedSnapshot => {
                 let key = StatementSigner::generate().unwrap();
                 let snapshot = self.latest().snapshot_by(Signer { node: NodeId(2), key: &key });
@@ -271,6 +247,34 @@ impl World {
             }
             Step::Restart { behind } => self.restart(behind),
         }
+    }
+
+    fn made_up_frame(&mut self, kill: u8) {
+        let held = self.protocol.held();
+        let event = haltline_core::event::event_bytes(&kill_lifted(kill.into()));
+        let head = held.position.after_bytes(&event).head.0.to_vec().into();
+        let frame = v1::Frame {
+            index: held.index.0 + u64::from(kill % 4),
+            first_event_seq: held.position.seq.0,
+            events: vec![event.into()],
+            chain_head: head,
+            stops: false,
+        };
+        self.take(hub_message(Message::Frame(frame)));
+    }
+
+    fn snapshot(&mut self, behind: u8) {
+        let hub = self.behind(behind).clone();
+        let goes_back = hub.position().seq < self.protocol.held().position.seq;
+        self.protocol.closed(None);
+        match self.protocol.install(&hub.snapshot_by(node(2)), &self.witness) {
+            Ok(_) => {
+                self.exercised.snapshots_back += usize::from(goes_back);
+                *self.witness.events.lock() = events(&hub);
+            }
+            Err(refusal) => *self.exercised.refusals.entry(refusal.code()).or_default() += 1,
+        }
+        self.open();
     }
 
     fn tampered_frame(&mut self, at: usize) {
