@@ -31,6 +31,8 @@ use crate::{
 /// The targets of P1, in ns.
 const QUIET_NS_MAX: f64 = 60.0;
 const CHANGING_NS_MAX: f64 = 150.0;
+/// What P2 leaves for one decision where ten thousand agents take turns: two cores, 12.5 million a second.
+const MANY_NS_MAX: f64 = 160.0;
 /// Decisions that are timed together.
 const BATCH: usize = 64;
 /// A statement verifies what was heard after so many changes, as a probe's answer does twice a second.
@@ -66,6 +68,16 @@ struct Case {
     threads: usize,
     /// Sessions that each thread decides for, by turns.
     sessions: usize,
+}
+
+impl Case {
+    const fn median_ns_max(self) -> f64 {
+        match (self.view_changes_per_s, self.sessions) {
+            (0, 1) => QUIET_NS_MAX,
+            (0, _) => MANY_NS_MAX,
+            _ => CHANGING_NS_MAX,
+        }
+    }
 }
 
 const CASES: [Case; 7] = [
@@ -160,13 +172,13 @@ fn measure(world: &mut EdgeWorld, sizes: Sizes, case: Case, measured: Duration) 
 fn change_for(world: &mut EdgeWorld, per_s: u64, measured: Duration) -> Result<(), Failure> {
     let start = Instant::now();
     if per_s == 0 {
-        thread::sleep(measured);
+        wait_until(start + measured);
         return Ok(());
     }
     let total = measured.as_millis() as u64 * per_s / 1_000;
     for number in 0..total {
         let due = Duration::from_nanos(number * 1_000_000_000 / per_s);
-        thread::sleep(due.saturating_sub(start.elapsed()));
+        wait_until(start + due);
         let event = if number % 10 == 9 {
             let path = agent_path(0).replace("bot-0", "bot-unused").parse().expect("a path");
             let labels = Labels::from_pairs([("turn", number.to_string())]).expect("labels");
@@ -180,6 +192,13 @@ fn change_for(world: &mut EdgeWorld, per_s: u64, measured: Duration) -> Result<(
         }
     }
     world.verify()
+}
+
+/// On a thread of its own, which nobody unparks.
+fn wait_until(moment: Instant) {
+    while let Some(left) = moment.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
+        thread::park_timeout(left);
+    }
 }
 
 /// What deciding threads counted.
@@ -299,7 +318,7 @@ fn table(figures: &[Vec<Figures>], clock: Spread) -> String {
     let mut rows = vec![heading.map(str::to_owned).to_vec()];
     for (case, figures) in CASES.iter().zip(figures) {
         let median = spread(figures, |figures| figures.median_ns);
-        let max = if case.view_changes_per_s > 0 { CHANGING_NS_MAX } else { QUIET_NS_MAX };
+        let max = case.median_ns_max();
         rows.push(vec![
             if case.is_large { "large" } else { "small" }.to_owned(),
             case.view_changes_per_s.to_string(),

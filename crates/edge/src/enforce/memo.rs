@@ -53,9 +53,39 @@ impl Judgement {
 /// Bits of a word below the generation.
 const BITS: u32 = 9;
 
+/// A name, in place if it is short, as names of tools are: one place in memory less to fetch.
+#[derive(Debug)]
+enum Name {
+    Short { length: u8, bytes: [u8; Self::SHORT_MAX] },
+    Long(Box<str>),
+}
+
+impl Name {
+    const SHORT_MAX: usize = 22;
+
+    fn new(name: &str) -> Self {
+        let mut bytes = [0; Self::SHORT_MAX];
+        match (bytes.get_mut(..name.len()), u8::try_from(name.len())) {
+            (Some(place), Ok(length)) => {
+                place.copy_from_slice(name.as_bytes());
+                Self::Short { length, bytes }
+            }
+            _ => Self::Long(name.into()),
+        }
+    }
+
+    #[inline]
+    fn is(&self, name: &str) -> bool {
+        match self {
+            Self::Short { length, bytes } => bytes[..usize::from(*length)] == *name.as_bytes(),
+            Self::Long(long) => **long == *name,
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 struct Slot {
-    name: OnceLock<Box<str>>,
+    name: OnceLock<Name>,
     /// The generation that the name was judged under, and the judgement; zero before there is one.
     word: AtomicU64,
 }
@@ -88,7 +118,7 @@ impl NameMemo {
             for step in 0..CHUNK {
                 let slot = &chunk.slots[(start + step) % CHUNK];
                 let known = slot.name.get()?;
-                if **known == *name {
+                if known.is(name) {
                     let word = slot.word.load(Ordering::Acquire);
                     let generation = word >> BITS;
                     let counts = from <= generation && generation <= to;
@@ -107,7 +137,7 @@ impl NameMemo {
         for _ in 0..NAMES_REMEMBERED_MAX / CHUNK {
             for step in 0..CHUNK {
                 let slot = &chunk.slots[(start + step) % CHUNK];
-                if **slot.name.get_or_init(|| name.into()) == *name {
+                if slot.name.get_or_init(|| Name::new(name)).is(name) {
                     // The later view's judgement stays, whoever comes last.
                     slot.word.fetch_max(word, Ordering::AcqRel);
                     return;
@@ -156,6 +186,16 @@ mod tests {
         let known = (0..10 * NAMES_REMEMBERED_MAX).filter(|number| memo.get(&name(*number), 1, 1).is_some());
         assert_eq!(known.count(), NAMES_REMEMBERED_MAX);
         assert_eq!(memo.get(&name(0), 1, 1), Some(COVERED));
+    }
+
+    #[test]
+    fn names_of_any_length_are_told_apart() {
+        let memo = NameMemo::default();
+        let names: Vec<String> = (0..30).map(|length| "n".repeat(length)).collect();
+        names.iter().for_each(|name| memo.put(name, 1, COVERED));
+        assert!(names.iter().all(|name| memo.get(name, 1, 1) == Some(COVERED)));
+        assert_eq!(memo.get(&"n".repeat(30), 1, 1), None);
+        assert_eq!(memo.get("n\0", 1, 1), None);
     }
 
     #[test]
