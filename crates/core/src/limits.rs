@@ -420,6 +420,9 @@ pub const PUBLIC_SOURCES_MAX: usize = 8_192;
 /// Events that an enforcer has heard of and no verified statement covers yet: half a minute at two thousand a second,
 /// and a probe covers them all. Past that a frame is refused until the next Fresh.
 pub const EVENTS_UNVERIFIED_MAX: usize = 65_536;
+/// Versions of one fleet's policy, one agent's labels or the enforcer's own record that were heard and aren't verified: all
+/// of them have to allow what is done. Past that what they govern is denied until the next Fresh.
+pub const VERSIONS_UNVERIFIED_MAX: usize = 64;
 /// Changes of the view that are remembered by what they touch, four bytes each, so that sessions which they don't touch
 /// needn't look everything up anew: at a thousand a second, sessions that are asked once a second. Those that aren't do.
 pub const CHANGES_REMEMBERED: usize = 1_024;

@@ -13,13 +13,16 @@
 //! What must stay true: a revocation is in the set before the view that knows it is published; every change pushes a tag
 //! that whoever it touches has; one caller at a time (a lock around the feed).
 
+mod hear;
+mod restore;
+mod verify;
+
 use std::{
     collections::{BTreeMap, HashMap, HashSet, VecDeque},
     sync::Arc,
 };
 
 use haltline_core::{
-    command::RevocationTarget,
     event::{EdgePolicy, EnforcementEvent},
     ids::{EdgeName, EventSeq, KillId, LogIndex, NodeId, PublicKey},
     lease::{BootNanos, Lease},
@@ -29,12 +32,12 @@ use haltline_core::{
 };
 use haltline_pki::token::VerifyingKeys;
 
+use self::restore::Orphans;
+
 use super::{
-    body::ViewBody,
     facts::NANOS_PER_MS,
-    policy::Policies,
     revocations::RevokedKey,
-    rules::{Rule, RuleKind, Rules},
+    rules::{Rule, RuleKind},
     tag::Tag,
     view::EnforceView,
 };
@@ -93,14 +96,6 @@ pub struct FreshLease {
     pub index: LogIndex,
     /// The cluster time that it names.
     pub cluster_time: ClusterTime,
-}
-
-/// Denials that were heard in frames beyond a snapshot that replaced the view. They stay until a lease whose probe was sent
-/// after that shows what has become of them: by then, whatever was committed has come again.
-struct Orphans {
-    since: BootNanos,
-    rules: Vec<Arc<Rule>>,
-    revoked: HashSet<RevokedKey>,
 }
 
 /// What the feed knows beside the view itself.
@@ -267,71 +262,6 @@ impl Feed {
         self.leased_own = None;
     }
 
-    /// Begins anew from a verified snapshot, or from a cached one.
-    pub(super) fn restore(&mut self, body: ViewBody, index: LogIndex, now: BootNanos) {
-        let seq = body.position().seq;
-        let orphans = self.orphans_beyond(&body, now);
-        let ViewBody { cluster, node_keys, kills, revoked, fleets, agents, mut edges, .. } = body;
-        self.positions = Positions { applied: (index, seq), confirmed: (index, seq), unverified: 0 };
-        self.unverified.clear();
-        self.heard_revocations.clear();
-        self.changed_since_lease.clear();
-        self.own = vec![(seq, edges.remove(&self.name))];
-        self.node_keys = node_keys.into_iter().collect();
-        self.end_lease();
-        let view = &mut self.view;
-        view.index = index;
-        view.cluster = cluster;
-        view.cluster_ahead = 0;
-        view.policies = Policies::verified(fleets, agents);
-        view.revocations = Arc::new(revoked.ids);
-        view.rules = Rules::default();
-        self.kills.clear();
-        self.terminated.clear();
-        for (kill, set) in kills {
-            self.add_rule(kill, RuleKind::Kill(set.force), set.selector, (index, seq));
-        }
-        for (kill, selector, before) in revoked.terminated {
-            self.add_rule(kill, RuleKind::Terminated { before }, selector, (index, seq));
-        }
-        self.view.revocations.extend(orphans.revoked.iter().copied());
-        orphans.rules.iter().for_each(|rule| self.view.rules.insert(rule));
-        self.orphans = Some(orphans);
-        self.keys_changed();
-        self.own_changed();
-        self.smallest_staleness = None;
-    }
-
-    /// What was heard beyond a snapshot and denies.
-    fn orphans_beyond(&mut self, body: &ViewBody, now: BootNanos) -> Orphans {
-        let is_same_log = self.view.cluster.is_none() || self.view.cluster == body.cluster;
-        let seq = body.position().seq;
-        // Of another incarnation nothing is known to be covered by the snapshot.
-        let is_beyond = |of: EventSeq| !is_same_log || of > seq;
-        let all_rules = self.kills.values().chain(self.terminated.values()).flatten();
-        let (_, verified) = self.positions.confirmed;
-        let mut rules: Vec<_> =
-            all_rules.filter(|rule| rule.seq > verified && is_beyond(rule.seq)).cloned().collect();
-        let heard = self.heard_revocations.iter().filter(|(_, of)| is_beyond(**of));
-        let mut revoked: HashSet<_> = heard.map(|(key, _)| *key).collect();
-        if let Some(earlier) = self.orphans.take() {
-            rules.extend(earlier.rules);
-            revoked.extend(earlier.revoked);
-        }
-        Orphans { since: now, rules, revoked }
-    }
-
-    fn drop_orphans(&mut self) {
-        let Some(orphans) = self.orphans.take() else { return };
-        for rule in &orphans.rules {
-            self.view.rules.remove(rule);
-            self.touch(rule.touches());
-        }
-        for key in &orphans.revoked {
-            self.view.revocations.remove(key);
-        }
-    }
-
     fn touch(&mut self, tag: Tag) {
         self.view.changes.push(tag);
         self.touched.push(tag);
@@ -366,151 +296,6 @@ impl Feed {
             self.view.rules.remove(&rule);
             self.touch(rule.touches());
         }
-    }
-
-    /// What an event denies acts at once.
-    fn hear(&mut self, event: &EnforcementEvent, seq: EventSeq, index: LogIndex) {
-        match event {
-            EnforcementEvent::KillSet { kill, selector, force } => {
-                self.add_rule(*kill, RuleKind::Kill(*force), selector.clone(), (index, seq));
-            }
-            EnforcementEvent::Revoked { target, issued_before, .. } => {
-                self.hear_revocation(target, issued_before.as_ref(), (index, seq));
-            }
-            EnforcementEvent::FleetSet { path, policy } => {
-                self.view.policies.hear_fleet(path.clone(), Some(policy.clone()), seq);
-                self.policy_changed(Tag::path(path.as_str()));
-            }
-            EnforcementEvent::FleetRemoved { path } => {
-                self.view.policies.hear_fleet(path.clone(), None, seq);
-                self.policy_changed(Tag::path(path.as_str()));
-            }
-            EnforcementEvent::AgentSet { path, labels } => {
-                self.view.policies.hear_agent(path.clone(), Some(labels.clone()), seq);
-                self.touch(Tag::path(path.as_str()));
-            }
-            EnforcementEvent::AgentRemoved { path } => {
-                self.view.policies.hear_agent(path.clone(), None, seq);
-                self.touch(Tag::path(path.as_str()));
-            }
-            EnforcementEvent::EdgeSet { edge, record } if *edge == self.name => {
-                self.own.push((seq, Some(record.clone())));
-                self.own_changed();
-            }
-            EnforcementEvent::EdgeRemoved { edge } if *edge == self.name => {
-                self.own.push((seq, None));
-                self.own_changed();
-            }
-            // These permit, or concern others.
-            EnforcementEvent::Founded { .. }
-            | EnforcementEvent::NodeKeySet { .. }
-            | EnforcementEvent::KillLifted { .. }
-            | EnforcementEvent::RevocationEnded { .. }
-            | EnforcementEvent::EdgeSet { .. }
-            | EnforcementEvent::EdgeRemoved { .. }
-            | EnforcementEvent::TrustBundleSet(_) => {}
-        }
-    }
-
-    fn hear_revocation(
-        &mut self,
-        target: &RevocationTarget,
-        issued_before: Option<&(Selector, LogIndex)>,
-        at: (LogIndex, EventSeq),
-    ) {
-        if let Some(key) = RevokedKey::of(target) {
-            self.view.revocations.insert(key);
-            self.heard_revocations.insert(key, at.1);
-            if let Some(orphans) = &mut self.orphans {
-                orphans.revoked.remove(&key);
-            }
-        }
-        if let Some(tag) = Tag::revoked(target) {
-            self.touch(tag);
-        }
-        if let (RevocationTarget::Terminated(kill), Some((selector, before))) = (target, issued_before) {
-            self.add_rule(*kill, RuleKind::Terminated { before: *before }, selector.clone(), at);
-        }
-    }
-
-    /// What an event permits acts now, and what was laid over the view because of it isn't needed any more.
-    fn verify(&mut self, event: EnforcementEvent, seq: EventSeq) {
-        match event {
-            EnforcementEvent::Founded { cluster_id, incarnation } => {
-                self.view.cluster = Some((cluster_id, incarnation));
-                self.touch(Tag::EVERYTHING);
-            }
-            EnforcementEvent::NodeKeySet { node, key } => {
-                self.node_keys.insert(node, key);
-                self.keys_changed();
-            }
-            EnforcementEvent::TrustBundleSet(change) => {
-                self.node_keys = change.keys.into_iter().collect();
-                self.keys_changed();
-            }
-            EnforcementEvent::KillSet { kill, .. } => self.drop_rules(kill, false, seq),
-            EnforcementEvent::KillLifted { kill } => self.drop_rules(kill, false, seq),
-            EnforcementEvent::Revoked { target, .. } => {
-                let key = RevokedKey::of(&target);
-                if let Some(key) = key
-                    && self.heard_revocations.get(&key) == Some(&seq)
-                {
-                    self.heard_revocations.remove(&key);
-                }
-                if let RevocationTarget::Terminated(kill) = target {
-                    self.drop_rules(kill, true, seq);
-                }
-            }
-            EnforcementEvent::RevocationEnded { target } => self.end_revocation(&target, seq),
-            EnforcementEvent::FleetSet { path, policy } => {
-                let tag = Tag::path(path.as_str());
-                self.view.policies.verify_fleet(path, Some(policy), seq);
-                self.fleet_verified(tag);
-            }
-            EnforcementEvent::FleetRemoved { path } => {
-                let tag = Tag::path(path.as_str());
-                self.view.policies.verify_fleet(path, None, seq);
-                self.fleet_verified(tag);
-            }
-            EnforcementEvent::AgentSet { path, labels } => {
-                self.touch(Tag::path(path.as_str()));
-                self.view.policies.verify_agent(path, Some(labels), seq);
-            }
-            EnforcementEvent::AgentRemoved { path } => {
-                self.touch(Tag::path(path.as_str()));
-                self.view.policies.verify_agent(path, None, seq);
-            }
-            EnforcementEvent::EdgeSet { edge, record } => self.verify_edge(&edge, Some(record), seq),
-            EnforcementEvent::EdgeRemoved { edge } => self.verify_edge(&edge, None, seq),
-        }
-    }
-
-    fn end_revocation(&mut self, target: &RevocationTarget, seq: EventSeq) {
-        if let RevocationTarget::Terminated(kill) = target {
-            self.drop_rules(*kill, true, seq);
-        }
-        // Unless it was heard that the same is revoked again.
-        if let Some(key) = RevokedKey::of(target)
-            && !self.heard_revocations.contains_key(&key)
-        {
-            self.view.revocations.remove(&key);
-            if let Some(tag) = Tag::revoked(target) {
-                self.touch(tag);
-            }
-        }
-    }
-
-    fn verify_edge(&mut self, edge: &EdgeName, record: Option<EdgePolicy>, seq: EventSeq) {
-        if *edge == self.name {
-            self.own.retain(|(heard, _)| *heard > seq);
-            self.own.insert(0, (seq, record));
-            self.own_changed();
-        }
-    }
-
-    fn fleet_verified(&mut self, tag: Tag) {
-        self.policy_changed(tag);
-        self.changed_since_lease.insert(tag);
     }
 
     fn policy_changed(&mut self, tag: Tag) {

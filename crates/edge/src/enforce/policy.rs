@@ -13,7 +13,7 @@ use std::sync::Arc;
 use haltline_core::{
     event::FleetPolicy,
     ids::EventSeq,
-    limits::MAX_STALENESS_CEILING,
+    limits::{MAX_STALENESS_CEILING, VERSIONS_UNVERIFIED_MAX},
     path::{AgentPath, FleetPath},
     policy::{IntentList, Limits},
     selector::Pattern,
@@ -31,23 +31,39 @@ struct Heard<T> {
     value: Option<T>,
 }
 
-type HeardTable<K, T> = OrdMap<K, Arc<Vec<Heard<T>>>>;
+/// All that was heard about one thing.
+#[derive(Debug, Clone)]
+struct Hearsay<T> {
+    versions: Vec<Heard<T>>,
+    /// The last event for which there was no room: until that is verified, nobody knows what all of them allow.
+    overflow: Option<EventSeq>,
+}
+
+type HeardTable<K, T> = OrdMap<K, Arc<Hearsay<T>>>;
 
 fn hear<K: Ord + Clone, T: Clone>(table: &mut HeardTable<K, T>, key: K, heard: Heard<T>) {
-    let mut all = table.get(&key).map_or_else(Vec::new, |all| all.to_vec());
-    all.push(heard);
-    table.insert(key, Arc::new(all));
+    let all = table.entry(key).or_insert_with(|| Arc::new(Hearsay { versions: Vec::new(), overflow: None }));
+    let all = Arc::make_mut(all);
+    if all.versions.len() < VERSIONS_UNVERIFIED_MAX {
+        all.versions.push(heard);
+    } else {
+        all.overflow = Some(heard.seq);
+    }
 }
 
 /// Drops what is verified by now.
 fn settle<K: Ord + Clone, T: Clone>(table: &mut HeardTable<K, T>, key: &K, verified: EventSeq) {
-    let Some(all) = table.get(key) else { return };
-    let rest: Vec<_> = all.iter().filter(|heard| heard.seq > verified).cloned().collect();
-    if rest.is_empty() {
+    let Some(all) = table.get_mut(key) else { return };
+    let all = Arc::make_mut(all);
+    all.versions.retain(|heard| heard.seq > verified);
+    all.overflow = all.overflow.filter(|last| *last > verified);
+    if all.versions.is_empty() && all.overflow.is_none() {
         table.remove(key);
-    } else {
-        table.insert(key.clone(), Arc::new(rest));
     }
+}
+
+fn versions<T>(all: Option<&Arc<Hearsay<T>>>) -> &[Heard<T>] {
+    all.map_or(&[], |all| &all.versions)
 }
 
 /// Fleets and agents.
@@ -68,6 +84,8 @@ pub(super) struct Policies {
 pub(super) struct Ruling {
     /// Whether the agent is registered, and stays so by all that was heard.
     pub(super) is_registered: bool,
+    /// Whether so much was heard about it that nobody knows what all of that allows.
+    pub(super) is_unsettled: bool,
     /// The smallest `max_staleness` that counts.
     pub(super) max_staleness: Millis,
     /// The agent's labels under each policy that counts, each once; without labels if they weren't asked for.
@@ -137,6 +155,7 @@ impl Policies {
             && self.heard_of(&facts.claims.agent).iter().all(|heard| heard.value.is_some());
         let mut ruling = Ruling {
             is_registered,
+            is_unsettled: self.is_unsettled(facts),
             max_staleness: MAX_STALENESS_CEILING,
             labels: Vec::new(),
             declared: [false; 4],
@@ -163,7 +182,7 @@ impl Policies {
     pub(super) fn on_path(&self, facts: &Facts) -> Vec<(FleetPath, Arc<FleetPolicy>)> {
         let mut policies = Vec::new();
         for path in &facts.fleets {
-            let heard = self.heard_fleets.get(path.as_str()).map_or(&[][..], |all| all);
+            let heard = versions(self.heard_fleets.get(path.as_str()));
             let versions = self
                 .fleets
                 .get(path.as_str())
@@ -174,8 +193,14 @@ impl Policies {
         policies
     }
 
+    fn is_unsettled(&self, facts: &Facts) -> bool {
+        let fleets = facts.fleets.iter().filter_map(|path| self.heard_fleets.get(path.as_str()));
+        let agent = self.heard_agents.get(facts.claims.agent.as_str());
+        fleets.map(|all| all.overflow).chain(agent.map(|all| all.overflow)).any(|overflow| overflow.is_some())
+    }
+
     fn heard_of(&self, agent: &AgentPath) -> &[Heard<Labels>] {
-        self.heard_agents.get(agent.as_str()).map_or(&[], |all| all)
+        versions(self.heard_agents.get(agent.as_str()))
     }
 
     /// Shows the policies on a session's path, nearest first, and the agent's labels: as verified, and after each event that
@@ -188,7 +213,7 @@ impl Policies {
         // The place of a fleet on the path, or past its end for the agent itself.
         let mut heard: Vec<(EventSeq, usize)> = Vec::new();
         for (place, path) in facts.fleets.iter().enumerate() {
-            let all = self.heard_fleets.get(path.as_str()).map_or(&[][..], |all| all);
+            let all = versions(self.heard_fleets.get(path.as_str()));
             heard.extend(all.iter().map(|heard| (heard.seq, place)));
         }
         heard.extend(self.heard_of(&facts.claims.agent).iter().map(|heard| (heard.seq, facts.fleets.len())));
@@ -203,7 +228,7 @@ impl Policies {
     }
 
     fn heard_fleet(&self, path: &FleetPath, seq: EventSeq) -> Option<&FleetPolicy> {
-        let heard = self.heard_fleets.get(path.as_str())?.iter().find(|heard| heard.seq == seq)?;
+        let heard = self.heard_fleets.get(path.as_str())?.versions.iter().find(|heard| heard.seq == seq)?;
         heard.value.as_deref()
     }
 
@@ -235,7 +260,7 @@ impl Policies {
         for (path, heard) in &self.heard_fleets {
             let on_path = |subtree: &FleetPath| subtree.contains(path) || path.contains(subtree);
             if subtrees.iter().any(|subtree| subtree.as_ref().is_none_or(on_path)) {
-                for policy in heard.iter().filter_map(|heard| heard.value.as_ref()) {
+                for policy in heard.versions.iter().filter_map(|heard| heard.value.as_ref()) {
                     consider(policy.limits.effective().max_staleness);
                 }
             }

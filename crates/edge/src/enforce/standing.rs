@@ -147,6 +147,7 @@ impl EnforceView {
             .stranger(facts)
             .or_else(|| self.revoked(facts))
             .or_else(unknown)
+            .or_else(|| ruling.is_unsettled.then_some(DenyReason::Unsettled))
             .or_else(|| denied_by.map(|rule| rule.reason(facts)));
         let standing = match denied {
             Some(reason) => Standing::Denied(reason),

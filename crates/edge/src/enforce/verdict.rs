@@ -190,8 +190,8 @@ pub enum DenyReason {
         /// The bound.
         max_bytes: usize,
     },
-    /// Views change faster than one can be decided under.
-    #[error("the view changed again and again while the decision was made; ask again")]
+    /// The view, or the policy that counts here, changes faster than it can be decided under or verified.
+    #[error("what decides here changed again and again since it was last verified; ask again in a moment")]
     Unsettled,
 }
 

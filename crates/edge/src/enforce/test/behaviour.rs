@@ -5,7 +5,7 @@ use haltline_core::{
     event::{EnforcementEvent, FleetPolicy, KillForce, TrustBundleChange},
     ids::{EventSeq, GrantId, Incarnation, KillId, LogIndex, Version},
     lease::BootNanos,
-    limits::{ACTION_NAME_BYTES_MAX, EVENTS_UNVERIFIED_MAX, NAMES_REMEMBERED_MAX},
+    limits::{ACTION_NAME_BYTES_MAX, EVENTS_UNVERIFIED_MAX, NAMES_REMEMBERED_MAX, VERSIONS_UNVERIFIED_MAX},
     policy::{Intent, IntentList},
     selector::Pattern,
     time::{ClusterTime, Millis},
@@ -501,6 +501,29 @@ fn what_isnt_verified_is_bounded() {
     assert_eq!(world.core.apply_provisional(&[kill_lifted(1)], world.index.next()), Err(expected));
     world.verify();
     world.hear(&[kill_lifted(1)]);
+}
+
+#[test]
+fn too_many_versions_of_one_thing_deny_until_they_are_verified() {
+    let events: [fn(usize) -> EnforcementEvent; 3] = [
+        |number| agent_set(BOT, &[("turn", &number.to_string())]),
+        |_| fleet_set("acme", FleetPolicy::default()),
+        |_| edge_set(vec![None]),
+    ];
+    for (event, code) in events.into_iter().zip(["UNSETTLED", "UNSETTLED", "ENFORCER_UNKNOWN"]) {
+        let mut world = World::new();
+        let session = world.session(BOT);
+        for number in 0..VERSIONS_UNVERIFIED_MAX - 1 {
+            world.hear(&[event(number)]);
+        }
+        assert!(permits(&session, &Action::default()));
+        world.hear(&[event(0), event(1)]);
+        assert_eq!(denied(&session, &Action::default()).code(), code);
+        world.core.confirm(LogIndex(world.index.0 - 1), EventSeq(world.heard.0 - 1)).unwrap();
+        assert_eq!(denied(&session, &Action::default()).code(), code, "the last isn't verified");
+        world.verify();
+        assert!(permits(&session, &Action::default()));
+    }
 }
 
 #[test]

@@ -1,0 +1,93 @@
+//! Beginning anew from a snapshot, without forgetting the denials that were heard beyond it.
+
+use std::{collections::HashSet, sync::Arc};
+
+use haltline_core::{
+    ids::{EventSeq, LogIndex},
+    lease::BootNanos,
+};
+
+use super::{
+    super::{
+        body::ViewBody,
+        policy::Policies,
+        revocations::RevokedKey,
+        rules::{Rule, RuleKind, Rules},
+    },
+    Feed, Positions,
+};
+
+/// Denials that were heard in frames beyond a snapshot that replaced the view. They stay until a lease whose probe was sent
+/// after that shows what has become of them: by then, whatever was committed has come again.
+pub(super) struct Orphans {
+    pub(super) since: BootNanos,
+    pub(super) rules: Vec<Arc<Rule>>,
+    pub(super) revoked: HashSet<RevokedKey>,
+}
+
+impl Feed {
+    /// Begins anew from a verified snapshot, or from a cached one.
+    pub(in crate::enforce) fn restore(&mut self, body: ViewBody, index: LogIndex, now: BootNanos) {
+        let seq = body.position().seq;
+        let orphans = self.orphans_beyond(&body, now);
+        let ViewBody { cluster, node_keys, kills, revoked, fleets, agents, mut edges, .. } = body;
+        self.positions = Positions { applied: (index, seq), confirmed: (index, seq), unverified: 0 };
+        self.unverified.clear();
+        self.heard_revocations.clear();
+        self.changed_since_lease.clear();
+        self.own = vec![(seq, edges.remove(&self.name))];
+        self.node_keys = node_keys.into_iter().collect();
+        self.end_lease();
+        let view = &mut self.view;
+        view.index = index;
+        view.cluster = cluster;
+        view.cluster_ahead = 0;
+        view.policies = Policies::verified(fleets, agents);
+        view.revocations = Arc::new(revoked.ids);
+        view.rules = Rules::default();
+        self.kills.clear();
+        self.terminated.clear();
+        for (kill, set) in kills {
+            self.add_rule(kill, RuleKind::Kill(set.force), set.selector, (index, seq));
+        }
+        for (kill, selector, before) in revoked.terminated {
+            self.add_rule(kill, RuleKind::Terminated { before }, selector, (index, seq));
+        }
+        self.view.revocations.extend(orphans.revoked.iter().copied());
+        orphans.rules.iter().for_each(|rule| self.view.rules.insert(rule));
+        self.orphans = Some(orphans);
+        self.keys_changed();
+        self.own_changed();
+        self.smallest_staleness = None;
+    }
+
+    /// What was heard beyond a snapshot and denies.
+    fn orphans_beyond(&mut self, body: &ViewBody, now: BootNanos) -> Orphans {
+        let is_same_log = self.view.cluster.is_none() || self.view.cluster == body.cluster;
+        let seq = body.position().seq;
+        // Of another incarnation nothing is known to be covered by the snapshot.
+        let is_beyond = |of: EventSeq| !is_same_log || of > seq;
+        let all_rules = self.kills.values().chain(self.terminated.values()).flatten();
+        let (_, verified) = self.positions.confirmed;
+        let mut rules: Vec<_> =
+            all_rules.filter(|rule| rule.seq > verified && is_beyond(rule.seq)).cloned().collect();
+        let heard = self.heard_revocations.iter().filter(|(_, of)| is_beyond(**of));
+        let mut revoked: HashSet<_> = heard.map(|(key, _)| *key).collect();
+        if let Some(earlier) = self.orphans.take() {
+            rules.extend(earlier.rules);
+            revoked.extend(earlier.revoked);
+        }
+        Orphans { since: now, rules, revoked }
+    }
+
+    pub(super) fn drop_orphans(&mut self) {
+        let Some(orphans) = self.orphans.take() else { return };
+        for rule in &orphans.rules {
+            self.view.rules.remove(rule);
+            self.touch(rule.touches());
+        }
+        for key in &orphans.revoked {
+            self.view.revocations.remove(key);
+        }
+    }
+}
