@@ -131,8 +131,8 @@ fn place(rule: &Rule) -> Place {
     (rule.home(), rule.kill, rule.seq, matches!(rule.kind, RuleKind::Terminated { .. }))
 }
 
-/// Tags under which rules may stand, as a set of bits: no says no, yes says look. With ten thousand rules one yes in seven
-/// is idle.
+/// Tags under which rules may stand, as a set of bits: no says no, yes says look. With ten thousand rules one look in
+/// twenty-seven that could be spared isn't.
 #[derive(Debug, Clone)]
 struct Homes {
     bits: Arc<[u64; Self::WORDS]>,
@@ -141,7 +141,7 @@ struct Homes {
 }
 
 impl Homes {
-    const WORDS: usize = 1_024;
+    const WORDS: usize = 4_096;
 
     fn bit(tag: Tag) -> (usize, u64) {
         let bit = tag.spread() % (64 * Self::WORDS);
