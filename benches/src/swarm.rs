@@ -340,11 +340,7 @@ pub(crate) async fn within<T>(
     expected: &'static str,
     future: impl Future<Output = Result<T, Failure>>,
 ) -> Result<T, Failure> {
-    let late = |_| Failure::NotReady {
-        system: SYSTEM,
-        expected,
-        waited_ms: READY_WITHIN.as_millis(),
-        logs: None,
-    };
+    let late =
+        |_| Failure::NotReady { system: SYSTEM, expected, waited_ms: READY_WITHIN.as_millis(), logs: None };
     timeout(READY_WITHIN, future).await.map_err(late)?
 }
