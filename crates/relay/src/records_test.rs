@@ -1,4 +1,7 @@
+//! Whom a relay knows and by what proof, and how long the staleness of a scope that was tightened still counts.
+
 #![allow(clippy::unwrap_used)]
+
 use haltline_core::{command::EnforcerKind, ids::KeyHash, lease::Nanos, policy::Limits};
 
 use super::*;

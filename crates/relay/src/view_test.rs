@@ -1,4 +1,7 @@
+//! What a relay hands on and to whom: proven answers, each frame once, and nothing beyond its own paths.
+
 #![allow(clippy::unwrap_used, clippy::panic)]
+
 use haltline_core::{
     command::Signature,
     ids::{ClusterId, Digest},

@@ -213,6 +213,7 @@ pub(super) struct Deciding {
 }
 
 impl Deciding {
+    #[expect(clippy::disallowed_methods, reason = "a thread of its own, which does nothing but decide")]
     pub(super) async fn start(enforcer: Enforcer, session: Session) -> Self {
         let (stop, decided) = (Arc::new(AtomicBool::new(false)), Arc::default());
         let (asked, stopped) = (session.clone(), stop.clone());

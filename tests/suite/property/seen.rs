@@ -99,7 +99,11 @@ fn assert_same_staleness(state: &State, model: &Model) {
             assert_eq!(seen, now, "max_staleness touched by {selector}");
         }
         if selector.agent.is_none() {
-            assert_eq!(state.staleness_of_paths(&[selector.fleet.clone()]), seen, "the same by path");
+            assert_eq!(
+                state.staleness_of_paths(std::slice::from_ref(&selector.fleet)),
+                seen,
+                "the same by path"
+            );
         }
     }
     let all = FLEETS.map(|path| Some(fleet(path)));

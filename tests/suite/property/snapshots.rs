@@ -91,7 +91,7 @@ fn a_cut_or_foreign_view_is_an_error() {
     }
     let longer = [bytes.as_slice(), &[0]].concat();
     assert_eq!(View::decode(&longer), Err(ViewError::TrailingBytes { got_bytes: 1 }));
-    let mut other = bytes.clone();
+    let mut other = bytes;
     other[9] = 7;
     assert_eq!(View::decode(&other), Err(ViewError::UnknownFormat { got: 7 }));
     assert!(matches!(View::decode(b"HLSTATE\0\0\x01"), Err(ViewError::BadMagic { .. })));

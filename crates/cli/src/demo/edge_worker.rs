@@ -115,6 +115,7 @@ async fn session(enforcer: &Enforcer, token: &str) -> Result<Session, Failure> {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "a thread of its own, which does nothing but decide")]
 fn decide_for_ever(sessions: &[(String, Session)], tallies: &BTreeMap<String, Tally>) {
     let action = Action::tool("payments.refund");
     let asking: Vec<(&Tally, &Session)> =
