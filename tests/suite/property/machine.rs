@@ -18,7 +18,7 @@ use super::{
     coverage::Coverage,
     furnish::furnishing,
     model::{Answer, Model, Told},
-    schedule::{self, Schedule, Start},
+    schedule::{self, Schedule, Start, What},
     seen,
     world::{batch, batch_after, founding, index},
 };
@@ -209,9 +209,12 @@ proptest! {
         run(&schedule);
     }
 
-    /// Where a batch is cut, at the same stamps, changes nothing but the indices.
+    /// Where a batch is cut, at the same stamps, changes nothing but the indices. So receipts, which name one, stay out.
     #[test]
-    fn batching_does_not_matter(schedule in schedule::schedules(1..40)) {
+    fn batching_does_not_matter(mut schedule in schedule::schedules(1..40)) {
+        for step in &mut schedule.steps {
+            step.deeds.retain(|deed| deed.what != What::ReceiptRecord);
+        }
         let bench = run(&schedule);
         let (mut whole, mut single) = (State::new(), State::new());
         let mut at_single = 0;
