@@ -1,13 +1,13 @@
 //! Thousands of enforcers' sync streams in one process: real TLS, real frames, probes and acknowledgements, and no more
 //! work for each than noting when a stop arrived. What an enforcer does with a frame is measured by `decide` and `memory`.
 //!
-//! The streams share a few enrolled identities: enrolling is limited per source, and a hub tells streams apart by
+//! The streams share two dozen enrolled identities: enrolling is limited per source, and a hub tells streams apart by
 //! themselves.
 
 use std::{
     path::Path,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -31,8 +31,8 @@ use crate::{
     haltline::{SYSTEM, cluster::HaltlineCluster},
 };
 
-/// Enrolled identities that the streams share.
-const IDENTITIES: usize = 4;
+/// Enrolled identities that the streams share: a hub takes 512 streams of each.
+const IDENTITIES: usize = 24;
 /// Messages of one stream that wait to be sent.
 const UP_WAITING: usize = 8;
 /// Connections that are opened at once.
@@ -73,6 +73,7 @@ struct Shared {
     ready: AtomicU64,
     fresh: AtomicU64,
     broken: AtomicU64,
+    first_fault: OnceLock<String>,
     /// The first stream says nothing any more.
     first_is_silent: AtomicBool,
     probe_every: Option<Duration>,
@@ -88,6 +89,7 @@ impl Swarm {
             ready: AtomicU64::new(0),
             fresh: AtomicU64::new(0),
             broken: AtomicU64::new(0),
+            first_fault: OnceLock::new(),
             first_is_silent: AtomicBool::new(false),
             probe_every: setup.probe_every,
         });
@@ -130,7 +132,8 @@ impl Swarm {
         while !is_so(&self.shared) {
             let broken = self.shared.broken.load(Ordering::Relaxed);
             if broken > 0 {
-                let reason = format!("{broken} streams of the swarm broke");
+                let fault = self.shared.first_fault.get().map_or("it ended", String::as_str);
+                let reason = format!("{broken} streams of the swarm broke, the first because: {fault}");
                 return Err(Failure::Call { system: SYSTEM, reason });
             }
             if began.elapsed() > READY_WITHIN {
@@ -256,45 +259,51 @@ struct Stream {
 impl Stream {
     async fn run(self) {
         let shared = Arc::clone(&self.shared);
-        if self.follow().await.is_none() {
+        if let Err(fault) = self.follow().await {
+            let _ = shared.first_fault.set(fault);
             shared.broken.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    async fn follow(self) -> Option<()> {
+    async fn follow(self) -> Result<(), String> {
+        let ended = |_| "its sender ended".to_owned();
+        let refused = |status: tonic::Status| format!("{:?}: {}", status.code(), status.message());
         let Self { watcher, channel, hello, shared } = self;
         let (up, waiting) = mpsc::channel(UP_WAITING);
         let (index, event_seq) = (hello.index, hello.event_seq);
-        up.send(message(Up::Hello(hello))).await.ok()?;
+        up.send(message(Up::Hello(hello))).await.map_err(ended)?;
         let mut client = EdgeServiceClient::new(channel);
-        let mut down = client.sync(ReceiverStream::new(waiting)).await.ok()?.into_inner();
+        let mut down = client.sync(ReceiverStream::new(waiting)).await.map_err(refused)?.into_inner();
         let mut probes = Probes::begin(watcher, shared.probe_every);
-        up.send(message(Up::Applied(v1::EdgeApplied { index, event_seq }))).await.ok()?;
         loop {
             if watcher == 0 && shared.first_is_silent.load(Ordering::Acquire) {
                 tokio::time::sleep(Duration::from_millis(10)).await;
                 continue;
             }
             let received = tokio::select! {
-                received = down.message() => received.ok()??,
+                received = down.message() => received.map_err(refused)?.ok_or("the hub ended it")?,
                 nonce = probes.due() => {
                     let probe = v1::Probe { sequence: probes.sequence, nonce };
-                    up.send(message(Up::Probe(probe))).await.ok()?;
+                    up.send(message(Up::Probe(probe))).await.map_err(ended)?;
                     continue;
                 }
             };
-            match received.message? {
-                Down::Welcome(_) => drop(shared.ready.fetch_add(1, Ordering::Relaxed)),
+            match received.message.ok_or("an empty message")? {
+                Down::Welcome(_) => {
+                    let applied = v1::EdgeApplied { index, event_seq };
+                    up.send(message(Up::Applied(applied))).await.map_err(ended)?;
+                    shared.ready.fetch_add(1, Ordering::Relaxed);
+                }
                 Down::Frame(frame) => {
                     if frame.stops {
                         shared.arrivals.arrived(watcher);
                     }
                     let event_seq = frame.first_event_seq + frame.events.len() as u64;
                     let applied = v1::EdgeApplied { index: frame.index, event_seq };
-                    up.send(message(Up::Applied(applied))).await.ok()?;
+                    up.send(message(Up::Applied(applied))).await.map_err(ended)?;
                 }
                 Down::Fresh(_) => drop(shared.fresh.fetch_add(1, Ordering::Relaxed)),
-                Down::SnapshotNeeded(_) => return None,
+                Down::SnapshotNeeded(_) => return Err("the hub asks for a snapshot".into()),
                 Down::Hubs(_) => {}
             }
         }

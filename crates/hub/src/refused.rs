@@ -40,8 +40,8 @@ pub enum StreamRefused {
         /// What the decoder says.
         reason: String,
     },
-    /// The first message wasn't Hello.
-    #[error("the first message must be hello; {got} came")]
+    /// Something came before Hello, or before the hub answered it.
+    #[error("hello comes first, and the hub's welcome before an acknowledgement; {got} came")]
     HelloExpected {
         /// What came.
         got: &'static str,
