@@ -1,10 +1,13 @@
 //! The acts in which enforcers decide, a stop is proven everywhere, and one enforcer is cut off while it comes.
 
+use std::time::Duration;
+
 use futures::{StreamExt as _, stream};
 use haltline_core::{
     command::{Command, CredentialIssue, EnforcerKind, JoinTokenCreate, KillCommand, KillMode},
     ids::{ApprovalId, CredentialId, EdgeName, GrantId, InstanceId, KillId},
-    limits::JOIN_TOKEN_TTL_MAX,
+    lease::{Drift, bound},
+    limits::{JOIN_TOKEN_TTL_MAX, MAX_STALENESS_DEFAULT},
     path::AgentPath,
     receipt::{EnforcedRule, SignedReceipt},
     selector::Selector,
@@ -34,6 +37,8 @@ use crate::{
 const NAMES: [&str; 2] = ["edge-a", "edge-b"];
 /// Agents that run, over both edges: each has a credential of its own.
 const RUNNING_MAX: u64 = 2_000;
+/// From a node's start as a process until it counts its boot wait.
+const STARTING: Duration = Duration::from_millis(500);
 /// Credentials that are asked for at once.
 const ASKED_AT_ONCE: usize = 64;
 
@@ -75,6 +80,17 @@ pub(super) async fn connect(stage: &mut Stage<'_>, people: &People) -> Result<Ed
          may be two seconds old at most; nothing asks the cluster.",
         processes.join(" and ")
     )).await;
+    let boot_wait = bound(MAX_STALENESS_DEFAULT, Drift::default());
+    stage.narrator.say(&format!(
+        "A node vouches for nothing in the first {} after its start: permissions from a life before could still run. All \
+         three are past that in a moment.",
+        times::exact(boot_wait)
+    )).await;
+    let boot_wait = Duration::from_millis(boot_wait.0) + STARTING;
+    while stage.nodes.up_for() < boot_wait {
+        let up = stage.nodes.up_for();
+        tokio::time::sleep(boot_wait.saturating_sub(up)).await;
+    }
     Ok(edges)
 }
 
@@ -258,7 +274,7 @@ pub(super) async fn cut_off(stage: &mut Stage<'_>, people: &People, edges: &Edge
             &format!(
                 "By its own account {} permitted its last action {} before the bound passed, and denied {} since it woke.",
                 paused.name,
-                took(std::time::Duration::from_nanos(ends.saturating_sub(last))),
+                took(Duration::from_nanos(ends.saturating_sub(last))),
                 grouped(paused.decided(CUT_OFF).denials - asleep.denials)
             ),
         )

@@ -47,7 +47,7 @@ impl Narrator {
         self.paragraph(
             "",
             &format!(
-                "Everything you are about to see is real: three processes, TLS between them, files on disk. It happens \
+                "Everything you are about to see is real: five processes, TLS between them, files on disk. It happens \
                  on this machine alone, in {}, takes under a minute, and is gone afterwards.",
                 directory.display()
             ),

@@ -7,6 +7,7 @@ use std::{
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    time::{Duration, Instant},
 };
 
 use haltline_core::ids::NodeId;
@@ -40,6 +41,7 @@ struct DemoNode {
     /// Where enforcers enrol.
     public: Endpoint,
     process: Option<Child>,
+    started: Option<Instant>,
 }
 
 /// All of them, and the directory they live in.
@@ -105,6 +107,7 @@ impl Nodes {
                 endpoint: endpoint.expecting(made.id),
                 public,
                 process: None,
+                started: None,
             })
             .collect();
         let identity = PersonIdentity::load(&report.admin_directory)?;
@@ -142,7 +145,14 @@ impl Nodes {
         let child = command.spawn().map_err(|error| cant("start a node", error))?;
         let process_id = child.id();
         node.process = Some(child);
+        node.started = Some(Instant::now());
         Ok(process_id)
+    }
+
+    /// How long all of them have been up.
+    pub(super) fn up_for(&self) -> Duration {
+        let youngest = self.nodes.iter().filter_map(|node| node.started).max();
+        youngest.map_or(Duration::ZERO, |started| started.elapsed())
     }
 
     /// Kills a node as `kill -9` does, and waits until it is gone. Says which process it was.
