@@ -19,6 +19,7 @@ mod machine;
 mod memory;
 mod process_cpu;
 mod report;
+mod restart;
 mod spread;
 mod swarm;
 mod token;
@@ -58,6 +59,8 @@ enum Bench {
     Commit(commit::CommitArguments),
     /// How long writes are refused after the leader was killed
     Failover(failover::FailoverArguments),
+    /// How long a node with much state takes from its start until it serves
+    Restart(restart::RestartArguments),
     /// What one warm decision of an enforcer costs
     Decide(decide::DecideArguments),
     /// What the first decision for a token costs, beside one bare check of a signature
@@ -96,6 +99,7 @@ async fn run(Arguments { general, bench }: Arguments) -> Result<(), Failure> {
     match bench {
         Bench::Commit(arguments) => commit::run(&general, &arguments).await,
         Bench::Failover(arguments) => failover::run(&general, &arguments).await,
+        Bench::Restart(arguments) => restart::run(&general, &arguments).await,
         Bench::Decide(arguments) => alone(move || decide::run(&general, &arguments)).await,
         Bench::Token(arguments) => alone(move || token::run(&general, &arguments)).await,
         Bench::Memory(arguments) => alone(move || memory::run(&general, &arguments)).await,

@@ -18,6 +18,8 @@ use crate::{failure::Failure, workload};
 const NODES: usize = 3;
 /// Commands in flight while the agents are registered.
 const PREPARE_WINDOW: usize = 256;
+/// The same where very many are registered: a full batch.
+const FILL_WINDOW: usize = 2_048;
 
 /// A running cluster; its processes end when it is dropped.
 pub(crate) struct HaltlineCluster {
@@ -29,7 +31,16 @@ pub(crate) struct HaltlineCluster {
 impl HaltlineCluster {
     /// Starts one and waits until a node leads.
     pub(crate) async fn start(binary: &Path) -> Result<Self, Failure> {
+        Self::start_with(binary, Vec::new()).await
+    }
+
+    /// As [`Self::start`], with variables for its nodes.
+    pub(crate) async fn start_with(
+        binary: &Path,
+        environment: Vec<(String, String)>,
+    ) -> Result<Self, Failure> {
         let mut cluster = Cluster::create(binary, NODES).map_err(Failure::local("create a cluster"))?;
+        cluster.environment = environment;
         cluster.start_all().map_err(Failure::local(format!("start {}", binary.display())))?;
         let admin = cluster.admin().map_err(Failure::local("read the admin's identity"))?;
         let identity = admin.identity();
@@ -57,6 +68,25 @@ impl HaltlineCluster {
             })
         });
         CommandStream::open(channel, PREPARE_WINDOW).await?.run_all(PREPARE_WINDOW, agents).await
+    }
+
+    /// Creates the fleet and registers so many agents.
+    pub(crate) async fn fill(&self, agents: u64) -> Result<(), Failure> {
+        let leader = self.leader().await;
+        for path in ["bench", workload::FLEET] {
+            self.execute(leader, fleet(path)?).await?;
+        }
+        let channel = self.connect(leader).await?;
+        let maker = CommandMaker::new(channel.clone()).await?;
+        let count = usize::try_from(agents).unwrap_or(usize::MAX);
+        let register = (0..count).map(|number| {
+            Message::RegisterAgent(v1::RegisterAgentRequest {
+                meta: Some(maker.meta()),
+                path: format!("{}/agent-{number:07}", workload::FLEET),
+                labels: std::collections::BTreeMap::new(),
+            })
+        });
+        CommandStream::open(channel, FILL_WINDOW).await?.run_all(FILL_WINDOW, register).await
     }
 
     /// Creates the fleet with a few agents, for a light writer.
