@@ -150,6 +150,11 @@ pub struct TrustBundleChange {
     pub keys: Vec<(NodeId, PublicKey)>,
     /// Signatures over the [`crate::attest::BundleStatement`] by a majority of the keys of the bundle before.
     pub endorsements: Vec<(NodeId, Signature)>,
+    /// The incarnation that the endorsements name.
+    pub incarnation: Incarnation,
+    /// Access tokens that a replaced key signed count if they end by then: no token that it could rightly have signed
+    /// ends later.
+    pub old_keys_until: ClusterTime,
 }
 
 /// The version of the bundle that a cluster is founded with.

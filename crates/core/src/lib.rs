@@ -36,6 +36,7 @@ pub mod text;
 mod text_encoding;
 pub mod time;
 pub mod tracker;
+pub mod trust_history;
 pub mod view;
 pub mod widens;
 

@@ -359,6 +359,12 @@ pub const EDGE_PROBE_INTERVAL_MAX: Millis = Millis(10_000);
 pub const HUB_DIAL_STAGGER: Millis = Millis(300);
 /// Shortest time after which unanswered probes make an enforcer turn to another hub: a leader's election fits often.
 pub const HUB_SILENCE_MIN: Millis = Millis(400);
+/// How often that time doubles while no hub answers, as when there is no quorum: up to two leases. More would be waited out
+/// at a hub that hangs when the next one is well again.
+pub const HUB_SILENCE_DOUBLINGS_MAX: u32 = 2;
+/// Least bound on the wait between two rounds over all hubs, which otherwise is a lease's length: ten thousand enforcers
+/// at a hub that refuses them are twenty thousand handshakes a second then.
+pub const HUB_BACKOFF_CAP_MIN: Millis = Millis(1_000);
 /// How long a hub may take for one chunk of a view.
 pub const EDGE_VIEW_CHUNK_TIMEOUT: Millis = Millis(30_000);
 /// Events after which the cached snapshot is fetched again, so that a restart catches up from frames.
@@ -371,8 +377,12 @@ pub const MARK_INTERVAL: Millis = Millis(60_000);
 pub const MARK_WRITE_INTERVAL: Millis = Millis(1_000);
 /// Bytes of an enforcer's record of a position, or of the keys it believes: all changes of the largest bundles fit.
 pub const PERSISTED_RECORD_BYTES_MAX: u64 = 1_024 * 1_024;
-/// Changes of the trust bundle that an enforcer keeps as proof of the keys it believes; then it must be enrolled anew.
+/// Changes of the trust bundle that a view carries, and that an enforcer keeps as proof of the keys it believes; who needs
+/// more to find its way must be enrolled anew.
 pub const BUNDLE_CHANGES_MAX: usize = 64;
+/// Replaced keys of nodes by which access tokens are still checked: as many as [`TOKEN_KEYS_MAX`] leaves beside the keys in
+/// force. Past it the one replaced first goes.
+pub const RETIRED_KEYS_MAX: usize = TOKEN_KEYS_MAX - NODES_MAX;
 /// How long one call of the enrolment may take.
 pub const ENROL_CALL_TIMEOUT: Millis = Millis(15_000);
 /// How long an enforcer that stops waits for its hub to take its leave.
@@ -532,6 +542,13 @@ pub const HUB_URGENT_PACE_NANOS: u64 = 2_000;
 pub const HUB_BACKGROUND_PACE_NANOS: u64 = 50_000;
 /// Longest time of one round over all streams, and longest distance of two rounds for kills.
 pub const HUB_PACE_MAX: Millis = Millis(500);
+/// Nanoseconds, per stream of a hub, after which a frame is to be acknowledged: about what a fan-out takes for a stream, so
+/// that acknowledgements don't compete with those who haven't got it yet.
+pub const HUB_ACK_PACE_NANOS: u64 = 16_000;
+/// Below this an acknowledgement is to come at once: a wake-up takes about as long.
+pub const HUB_ACK_AFTER_MIN: Millis = Millis(4);
+/// Longest time that an acknowledgement is asked to wait: a receipt waits for the last.
+pub const HUB_ACK_AFTER_MAX: Millis = Millis(500);
 /// Bytes of one uncompressed chunk of a snapshot for enforcers.
 pub const VIEW_CHUNK_BYTES_MAX: usize = 256 * 1_024;
 /// Bytes of an encoded view: a million agents with labels, and two million revocations.

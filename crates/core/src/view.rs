@@ -16,6 +16,7 @@ use crate::{
     state::tables,
     text::Labels,
     time::ClusterTime,
+    trust_history::TrustHistory,
 };
 
 /// A kill, as an edge knows it.
@@ -63,6 +64,8 @@ pub struct View {
     pub edges: OrdMap<EdgeName, EdgePolicy>,
     /// The version of the bundle of keys that sign statements; 1 from the founding on.
     pub bundle_version: Version,
+    /// How the node keys came to be, and which replaced ones still count for tokens.
+    pub trust: TrustHistory,
 }
 
 /// The format that [`View::encode`] writes.
@@ -139,6 +142,8 @@ impl View {
                 self.edges.remove(&edge);
             }
             EnforcementEvent::TrustBundleSet(change) => {
+                let before = std::mem::take(&mut self.node_keys);
+                self.trust.follow(before, &change);
                 self.bundle_version = change.version;
                 self.node_keys = change.keys.into_iter().collect();
             }

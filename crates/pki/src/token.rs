@@ -86,7 +86,7 @@ pub fn parse_and_verify(token: &str, keys: &VerifyingKeys) -> Result<VerifiedTok
     }
     let Parts { header, claims, signature, signed } = Parts::of(token)?;
     let kid = read_header(header)?;
-    let (node, key) = keys.get(&kid).ok_or(TokenError::UnknownKey { key: kid })?;
+    let keys::TokenKey { node, key, .. } = keys.get(&kid).ok_or(TokenError::UnknownKey { key: kid })?;
     let signature = base64url::decode_exact::<SIGNATURE_BYTES>(signature).ok_or(TokenError::Malformed {
         part: TokenPart::Signature,
         expected: "64 bytes in base64url without padding",
@@ -96,6 +96,9 @@ pub fn parse_and_verify(token: &str, keys: &VerifyingKeys) -> Result<VerifiedTok
     let claims = Claims::from_json(&decode(TokenPart::Claims, claims)?)?;
     if claims.node != *node {
         return Err(TokenError::WrongNode { claimed: claims.node, signed: *node });
+    }
+    if !keys.vouches_until(&kid, claims.ends) {
+        return Err(TokenError::RetiredKey { key: kid, ends: claims.ends });
     }
     Ok(VerifiedToken { claims, key: kid })
 }

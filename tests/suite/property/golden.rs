@@ -290,6 +290,8 @@ fn events() -> Vec<EnforcementEvent> {
             version: Version(2),
             keys: vec![(NodeId(1), public(5)), (NodeId(2), public(6))],
             endorsements: vec![(NodeId(1), Signature([7; 64])), (NodeId(2), Signature([8; 64]))],
+            incarnation: Incarnation(2),
+            old_keys_until: ClusterTime(172_800_000),
         })),
     ]
 }

@@ -42,6 +42,7 @@ use crate::{
     receipt::SignedReceipt,
     rejection::{Outcome, Rejection},
     time::{ClusterTime, Stamp},
+    trust_history::TrustHistory,
 };
 use change::{Change, ChangeKind};
 use records::{
@@ -90,6 +91,7 @@ pub struct State {
     receipts: OrdMap<KillId, SignedReceipt>,
     #[serde(deserialize_with = "tables::read")]
     old_staleness: staleness::OldStalenesses,
+    trust_history: TrustHistory,
     /// What follows from the fields above; not encoded.
     #[serde(skip)]
     derived: Derived,
@@ -209,6 +211,7 @@ impl State {
             credentials: OrdMap::new(),
             receipts: OrdMap::new(),
             old_staleness: OrdMap::new(),
+            trust_history: TrustHistory::default(),
             derived: Derived::default(),
             bounds: Bounds::default(),
         }
@@ -494,6 +497,7 @@ impl State {
             proposed_bundle: self.proposed_bundle.clone(),
             receipts: self.receipts.clone(),
             old_staleness: self.old_staleness.clone(),
+            trust_history: self.trust_history.clone(),
             edges: edges.clone(),
             join_tokens: join_tokens.clone(),
             credentials: credentials.clone(),

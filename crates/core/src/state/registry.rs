@@ -343,6 +343,7 @@ impl State {
             agents: self.agents.iter().map(|(path, agent)| (path.clone(), agent.labels.clone())).collect(),
             edges: self.edges.iter().map(|(name, edge)| (name.clone(), edge.policy())).collect(),
             bundle_version: self.bundle_version,
+            trust: self.trust_history.clone(),
         }
     }
 }

@@ -13,8 +13,10 @@ use crate::{
     command::{BundleEndorse, BundlePropose, Signature},
     event::{EnforcementEvent, TrustBundleChange},
     ids::{NodeId, PublicKey, Version},
+    limits::CREDENTIAL_TTL_CEILING,
     rejection::{BundleFault, Outcome, Rejection},
     time::Stamp,
+    trust_history::TrustHistory,
 };
 
 /// New keys that people agreed on and nodes have yet to endorse.
@@ -101,6 +103,7 @@ impl State {
 
     fn set_bundle(&mut self, bundle: ProposedBundle, effects: &mut Effects) {
         let ProposedBundle { version, keys, endorsements, .. } = bundle;
+        let before: Vec<_> = self.nodes.iter().map(|(id, node)| (*id, node.signing_key)).collect();
         for node in self.nodes.values() {
             self.derived.signing_key_owners.remove(&node.signing_key);
         }
@@ -112,7 +115,10 @@ impl State {
         }
         self.proposed_bundle = None;
         self.bundle_version = version;
-        let change = TrustBundleChange { version, keys, endorsements };
+        let incarnation = self.cluster.as_ref().map(|cluster| cluster.incarnation).unwrap_or_default();
+        let old_keys_until = effects.stamp.cluster_time.plus(CREDENTIAL_TTL_CEILING);
+        let change = TrustBundleChange { version, keys, endorsements, incarnation, old_keys_until };
+        self.trust_history.follow(before, &change);
         self.emit(EnforcementEvent::TrustBundleSet(Box::new(change)), effects);
         effects.changed(ChangeKind::BundleSet { version });
     }
@@ -144,6 +150,18 @@ impl State {
 
     fn endorsements_needed(&self) -> u32 {
         u32::try_from(self.nodes.len() / 2 + 1).unwrap_or(u32::MAX)
+    }
+
+    /// How the keys in force came to be, and which replaced ones still count for tokens.
+    #[must_use]
+    pub const fn trust_history(&self) -> &TrustHistory {
+        &self.trust_history
+    }
+
+    /// How many signatures of the nodes in force it takes to replace a key.
+    #[must_use]
+    pub fn bundle_majority(&self) -> u32 {
+        self.endorsements_needed()
     }
 
     /// New keys that wait for the nodes' endorsements.

@@ -119,6 +119,7 @@ impl FakeHub {
             events: rest.iter().map(|(_, event, _)| event_bytes(event).into()).collect(),
             chain_head: self.position().head.0.to_vec().into(),
             stops: true,
+            ..v1::Frame::default()
         }
     }
 
@@ -128,10 +129,21 @@ impl FakeHub {
     }
 
     pub(crate) fn fresh_by(&self, signer: Signer<'_>, probe: &v1::Probe, name: &str) -> v1::Fresh {
-        let nonce = Nonce(probe.nonce.as_slice().try_into().unwrap());
-        let others = [merkle::leaf(&Nonce([7; 32]), "edge-7"), merkle::leaf(&Nonce([8; 32]), "edge-8")];
-        let tree = MerkleTree::build(vec![others[0], merkle::leaf(&nonce, name), others[1]]).unwrap();
-        let path = tree.path(1).unwrap().concat_bytes();
+        self.fresh_by_way_of(signer, probe, &[name])
+    }
+
+    /// An answer that went down through relays: names from the enforcer up, whose trees are as they ought to be.
+    pub(crate) fn fresh_by_way_of(&self, signer: Signer<'_>, probe: &v1::Probe, names: &[&str]) -> v1::Fresh {
+        let mut root = Digest(probe.nonce.as_slice().try_into().unwrap());
+        let mut layers = Vec::new();
+        for name in names {
+            let others = [merkle::leaf(&Nonce([7; 32]), "edge-7"), merkle::leaf(&Nonce([8; 32]), "edge-8")];
+            let leaf = merkle::leaf(&Nonce(root.0), name);
+            let tree = MerkleTree::build(vec![others[0], leaf, others[1]]).unwrap();
+            let path = tree.path(1).unwrap().concat_bytes();
+            layers.push(v1::ProofLayer { name: (*name).into(), position: 1, leaves: 3, path });
+            root = tree.root();
+        }
         let position = self.position();
         let statement = FreshStatement {
             cluster_id: self.cluster,
@@ -140,7 +152,7 @@ impl FakeHub {
             event_seq: position.seq,
             chain_head: position.head,
             cluster_time: ClusterTime(self.index.0 * 1_000),
-            root: tree.root(),
+            root,
         };
         v1::Fresh {
             nonce: probe.nonce.clone(),
@@ -150,7 +162,7 @@ impl FakeHub {
             cluster_time_ms: self.index.0 * 1_000,
             node: signer.node.0,
             signature: signer.key.sign(&statement.to_bytes()).to_vec(),
-            layers: vec![v1::ProofLayer { name: name.into(), position: 1, leaves: 3, path }],
+            layers,
         }
     }
 
@@ -201,7 +213,13 @@ pub(crate) fn bundle_change(
     .to_bytes();
     let endorse = |signer: &Signer<'_>| (signer.node, Signature(signer.key.sign(&statement)));
     let endorsements = endorsers.iter().map(endorse).collect();
-    TrustBundleChange { version: Version(version), keys, endorsements }
+    TrustBundleChange {
+        version: Version(version),
+        keys,
+        endorsements,
+        incarnation: Incarnation(incarnation),
+        old_keys_until: ClusterTime(0),
+    }
 }
 
 pub(crate) fn hub_message(message: v1::hub_message::Message) -> v1::HubMessage {

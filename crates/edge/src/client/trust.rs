@@ -11,6 +11,7 @@ use haltline_core::{
     event::{FIRST_BUNDLE, TrustBundleChange},
     ids::{ClusterId, EventSeq, Incarnation, NodeId, PublicKey, Version},
     limits::{BUNDLE_CHANGES_MAX, NODES_MAX},
+    trust_history::TrustHistory,
 };
 use haltline_pki::TrustBundle;
 use serde::{Deserialize, Serialize};
@@ -87,6 +88,30 @@ impl Trust {
     /// A node's key, if it is believed now.
     pub(crate) fn key(&self, node: NodeId) -> Option<PublicKey> {
         self.keys.get(&node).copied()
+    }
+
+    /// The keys to check a statement by that covers the chain up to `seq`: those of the last change that waits and is
+    /// covered, which a majority of the keys before it endorsed. `None` if nothing that waits is covered.
+    pub(crate) fn keys_at(&self, seq: EventSeq) -> Option<&[(NodeId, PublicKey)]> {
+        let covered = self.pending.iter().rev().find(|(at, _)| *at <= seq);
+        covered.map(|(_, proven)| proven.change.keys.as_slice())
+    }
+
+    /// What would be believed with a view of `version`: from the keys believed here, the view's own changes lead on, each
+    /// checked by a majority of the keys before it. The view itself is judged by whoever verifies it with the result. Where
+    /// the changes don't reach back to the keys believed here, these stay.
+    pub(crate) fn through_view(&self, version: Version, history: &TrustHistory) -> Result<Self, SyncRefusal> {
+        let mut trust = self.clone();
+        trust.replaced_by_snapshot(version);
+        for change in history.changes().values().filter(|change| change.version <= version) {
+            if change.version != trust.version.next() {
+                continue;
+            }
+            let proven = ProvenChange { incarnation: change.incarnation, change: change.clone() };
+            trust.check(&proven, trust.version, &trust.keys)?;
+            trust.believe(proven);
+        }
+        Ok(trust)
     }
 
     /// The changes since enrolment, for keeping.

@@ -12,6 +12,7 @@ use haltline_core::{
     path::{AgentPath, FleetPath},
     selector::Selector,
     text::Labels,
+    trust_history::TrustHistory,
     view::{View, ViewError, ViewKill, ViewRevocation},
 };
 use imbl::OrdMap;
@@ -35,6 +36,7 @@ pub struct ViewBody {
     pub(super) agents: OrdMap<AgentPath, Labels>,
     pub(super) edges: OrdMap<EdgeName, EdgePolicy>,
     bundle_version: Version,
+    pub(super) trust: TrustHistory,
 }
 
 impl ViewBody {
@@ -80,6 +82,12 @@ impl ViewBody {
     #[must_use]
     pub const fn bundle_version(&self) -> Version {
         self.bundle_version
+    }
+
+    /// How its nodes' keys came to be.
+    #[must_use]
+    pub const fn trust_history(&self) -> &TrustHistory {
+        &self.trust
     }
 
     /// Its enforcers.
@@ -192,7 +200,8 @@ impl<'de> Visitor<'de> for Revoked {
 #[cfg(test)]
 mod tests {
     use haltline_core::{
-        event::EnforcementEvent,
+        command::Signature,
+        event::{EnforcementEvent, TrustBundleChange},
         ids::{CredentialId, GrantId},
         time::ClusterTime,
     };
@@ -218,6 +227,14 @@ mod tests {
         view.apply(&EnforcementEvent::AgentSet { path, labels });
         let path = "acme".parse().expect("a path");
         view.apply(&EnforcementEvent::FleetSet { path, policy: FleetPolicy::default() });
+        let change = TrustBundleChange {
+            version: Version(2),
+            keys: vec![(NodeId(1), PublicKey([4; 32]))],
+            endorsements: vec![(NodeId(1), Signature([5; 64]))],
+            incarnation: Incarnation(1),
+            old_keys_until: ends,
+        };
+        view.apply(&EnforcementEvent::TrustBundleSet(Box::new(change)));
         view
     }
 
@@ -230,6 +247,8 @@ mod tests {
         assert_eq!(body.agents, view.agents);
         assert_eq!(body.fleets.len(), 1);
         assert_eq!(body.bundle_version(), view.bundle_version);
+        assert_eq!(body.trust_history(), &view.trust);
+        assert_eq!(body.trust_history().changes().len(), 1);
         assert_eq!(body.revoked.ids.len(), 2);
         let terminated = [(KillId(4), "fleet=acme".parse().expect("a selector"), LogIndex(7))];
         assert_eq!(body.revoked.terminated, terminated);

@@ -29,6 +29,7 @@ use haltline_core::{
     limits::EVENTS_UNVERIFIED_MAX,
     selector::Selector,
     time::{ClusterTime, Millis},
+    trust_history::TrustHistory,
 };
 use haltline_pki::token::VerifyingKeys;
 
@@ -117,6 +118,8 @@ pub(super) struct Feed {
     /// hub that gave it holds it to serve no others, and doesn't wait for it when something else is killed.
     leased_own: Option<Option<EdgePolicy>>,
     node_keys: BTreeMap<NodeId, PublicKey>,
+    /// Which keys they replaced, for tokens.
+    trust: TrustHistory,
     /// The lease's index and the cluster time that came with it.
     lease: Option<(LogIndex, ClusterTime)>,
     /// Fleets whose policy changed since the lease was given.
@@ -141,6 +144,7 @@ impl Feed {
             own: vec![(EventSeq(0), None)],
             leased_own: None,
             node_keys: BTreeMap::new(),
+            trust: TrustHistory::default(),
             lease: None,
             changed_since_lease: HashSet::new(),
             smallest_staleness: None,
@@ -309,12 +313,14 @@ impl Feed {
     }
 
     fn keys_changed(&mut self) {
-        let keys = self.node_keys.iter().map(|(node, key)| (*node, *key));
-        let keys = VerifyingKeys::new(keys.clone()).unwrap_or_else(|error| {
+        let retired = self.trust.retired().iter().map(|(key, old)| (old.node, *key, Some(old.until)));
+        let current = self.node_keys.iter().map(|(node, key)| (*node, *key, None));
+        let keys = retired.chain(current);
+        let keys = VerifyingKeys::with_retired(keys.clone()).unwrap_or_else(|error| {
             // One key that is none must not take the others along; what it signed isn't believed.
             tracing::error!(%error, "a node's key can't be used");
-            let is_sound = |key: &(NodeId, PublicKey)| VerifyingKeys::new([*key]).is_ok();
-            VerifyingKeys::new(keys.filter(is_sound)).unwrap_or_default()
+            let is_sound = |(node, key, _): &(NodeId, PublicKey, _)| VerifyingKeys::new([(*node, *key)]).is_ok();
+            VerifyingKeys::with_retired(keys.filter(is_sound)).unwrap_or_default()
         });
         self.view.keys = Arc::new(keys);
         self.touch(Tag::EVERYTHING);

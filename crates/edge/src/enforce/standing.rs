@@ -163,7 +163,7 @@ impl EnforceView {
         if self.cluster != Some((claims.cluster, claims.incarnation)) {
             return Some(DenyReason::OtherIncarnation { issued: claims.incarnation, now: incarnation });
         }
-        if self.keys.node(&facts.key).is_none() {
+        if !self.keys.vouches_until(&facts.key, claims.ends) {
             return Some(DenyReason::KeyUnknown { key: facts.key });
         }
         let is_bound_to = |record: &EdgePolicy| {

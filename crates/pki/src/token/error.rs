@@ -3,6 +3,7 @@
 use haltline_core::{
     ids::{KeyHash, NodeId},
     limits::{TOKEN_BYTES_MAX, TOKEN_JSON_DEPTH_MAX, TOKEN_JSON_MEMBERS_MAX},
+    time::ClusterTime,
 };
 
 /// A part of a token (RFC 7515, section 3.1).
@@ -80,6 +81,17 @@ pub enum TokenError {
         /// The key's hash.
         key: KeyHash,
     },
+    /// A key that was replaced signed it, and it ends later than anything that the key could rightly have signed.
+    #[error(
+        "the token is signed with key {key}, which its node has replaced, and ends at {ends}, later than tokens of that \
+         key count; get a new token"
+    )]
+    RetiredKey {
+        /// The key's hash.
+        key: KeyHash,
+        /// The token's end.
+        ends: ClusterTime,
+    },
     /// The signature doesn't belong to the content.
     #[error("the token's signature doesn't hold: it was changed, or somebody else signed it")]
     BadSignature,
@@ -129,6 +141,7 @@ impl TokenError {
             Self::Algorithm => "TOKEN_ALGORITHM",
             Self::Critical => "TOKEN_CRITICAL",
             Self::UnknownKey { .. } => "TOKEN_UNKNOWN_KEY",
+            Self::RetiredKey { .. } => "TOKEN_RETIRED_KEY",
             Self::BadSignature => "TOKEN_BAD_SIGNATURE",
             Self::Claim { .. } => "TOKEN_CLAIM",
             Self::WrongNode { .. } => "TOKEN_WRONG_NODE",

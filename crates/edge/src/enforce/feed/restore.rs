@@ -30,13 +30,14 @@ impl Feed {
     pub(in crate::enforce) fn restore(&mut self, body: ViewBody, index: LogIndex, now: BootNanos) {
         let seq = body.position().seq;
         let orphans = self.orphans_beyond(&body, now);
-        let ViewBody { cluster, node_keys, kills, revoked, fleets, agents, mut edges, .. } = body;
+        let ViewBody { cluster, node_keys, kills, revoked, fleets, agents, mut edges, trust, .. } = body;
         self.positions = Positions { applied: (index, seq), confirmed: (index, seq), unverified: 0 };
         self.unverified.clear();
         self.heard_revocations.clear();
         self.changed_since_lease.clear();
         self.own = vec![(seq, edges.remove(&self.name))];
         self.node_keys = node_keys.into_iter().collect();
+        self.trust = trust;
         self.end_lease();
         let view = &mut self.view;
         view.index = index;

@@ -24,6 +24,8 @@ impl Feed {
                 self.keys_changed();
             }
             EnforcementEvent::TrustBundleSet(change) => {
+                let before = std::mem::take(&mut self.node_keys);
+                self.trust.follow(before, &change);
                 self.node_keys = change.keys.into_iter().collect();
                 self.keys_changed();
             }

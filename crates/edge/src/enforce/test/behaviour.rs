@@ -420,7 +420,13 @@ fn a_token_counts_only_if_a_verified_key_of_this_incarnation_signed_it_for_this_
     let mut claims = world.claims(BOT);
     claims.incarnation = Incarnation(2);
     assert_eq!(world.core.session(&world.token(&claims)).unwrap_err().code(), "OTHER_INCARNATION");
-    let change = TrustBundleChange { version: Version(2), keys: Vec::new(), endorsements: Vec::new() };
+    let change = TrustBundleChange {
+        version: Version(2),
+        keys: Vec::new(),
+        endorsements: Vec::new(),
+        incarnation: Incarnation(1),
+        old_keys_until: ClusterTime(0),
+    };
     world.hear(&[EnforcementEvent::TrustBundleSet(Box::new(change))]);
     assert!(permits(&session, &Action::default()), "a change of keys waits for a statement");
     world.verify();

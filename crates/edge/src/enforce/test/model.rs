@@ -300,7 +300,13 @@ fn random_histories_permit_and_deny() {
 #[test]
 fn a_change_of_keys_counts_when_verified() {
     let mut run = Run::new();
-    let change = TrustBundleChange { version: Version(2), keys: Vec::new(), endorsements: Vec::new() };
+    let change = TrustBundleChange {
+        version: Version(2),
+        keys: Vec::new(),
+        endorsements: Vec::new(),
+        incarnation: Incarnation(1),
+        old_keys_until: ClusterTime(0),
+    };
     run.hear(&[EnforcementEvent::TrustBundleSet(Box::new(change))]);
     run.decide(0, [None; 4]);
     run.verify(100, None);
