@@ -20,7 +20,11 @@ use std::{
 
 use haltline_core::{
     ids::EventSeq,
-    limits::{HUB_BACKGROUND_PACE_NANOS, HUB_PACE_MAX, HUB_URGENT_PACE_NANOS, HUB_WAKE_CHUNK},
+    limits::{
+        HUB_ACK_AFTER_MAX, HUB_ACK_AFTER_MIN, HUB_ACK_PACE_NANOS, HUB_BACKGROUND_PACE_NANOS, HUB_PACE_MAX,
+        HUB_URGENT_PACE_NANOS, HUB_WAKE_CHUNK,
+    },
+    time::Millis,
 };
 use parking_lot::Mutex;
 use tokio::{
@@ -119,6 +123,14 @@ impl Fanout {
     /// How many fan-outs there were.
     pub(crate) fn passes(&self) -> u64 {
         self.passes.load(Ordering::Relaxed)
+    }
+
+    /// How long who gets a frame now should wait before acknowledging it: about as long as the others take to get theirs.
+    pub(crate) fn ack_after(&self) -> Millis {
+        let streams = self.subscribers.len() as u64;
+        let n = std::env::var("ACK_NANOS").ok().and_then(|n| n.parse().ok()).unwrap_or(HUB_ACK_PACE_NANOS);
+        let after = Millis(streams.saturating_mul(n) / 1_000_000);
+        if after < HUB_ACK_AFTER_MIN { Millis(0) } else { after.min(HUB_ACK_AFTER_MAX) }
     }
 
     /// Events up to there are in the ring.

@@ -25,6 +25,8 @@ mod framing;
 mod freshness;
 mod hub;
 mod inbound;
+mod one_task;
+mod port;
 mod refused;
 mod ring;
 mod service;

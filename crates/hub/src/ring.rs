@@ -14,6 +14,7 @@ use haltline_core::{
     event::ChainPosition,
     ids::{Digest, EventSeq, Incarnation},
     limits::{HUB_ENCODED_RUNS_MAX, HUB_FRAME_BYTES_MAX, HUB_RING_BYTES_MAX, HUB_RING_EVENTS_MAX},
+    time::Millis,
 };
 use haltline_wire::v1;
 use prost::Message as _;
@@ -299,11 +300,13 @@ impl Ring {
         self.check(at)
     }
 
-    /// One frame with what comes after `from`, up to `through` if its size allows; `None` if the stream is there.
+    /// One frame with what comes after `from`, up to `through` if its size allows; `None` if the stream is there. It
+    /// says when it is to be acknowledged, as far as it isn't encoded yet.
     pub(crate) fn run(
         &mut self,
         from: ChainPosition,
         through: EventSeq,
+        ack_after: impl FnOnce() -> Millis,
     ) -> Result<Option<Run>, Unfollowable> {
         self.check(from)?;
         let through = through.min(self.latest.seq);
@@ -316,7 +319,7 @@ impl Ring {
         if let Some(known) = self.encoded.iter().find(|known| known.from == from.seq && known.run.to == to) {
             return Ok(Some(known.run.clone()));
         }
-        let run = Run { bytes: self.encode(first, last, from), to, index: self.segments[last].index };
+        let run = Run { bytes: self.encode(first, last, from, ack_after()), to, index: self.segments[last].index };
         self.frames_encoded += 1;
         if self.encoded.len() == HUB_ENCODED_RUNS_MAX {
             self.encoded.pop_front();
@@ -340,7 +343,7 @@ impl Ring {
         last
     }
 
-    fn encode(&self, first: usize, last: usize, from: ChainPosition) -> Bytes {
+    fn encode(&self, first: usize, last: usize, from: ChainPosition, ack_after: Millis) -> Bytes {
         let run = || self.segments.range(first..=last);
         let end = &self.segments[last];
         let head = v1::Frame {
@@ -349,6 +352,7 @@ impl Ring {
             events: Vec::new(),
             chain_head: Bytes::copy_from_slice(&end.after().head.0),
             stops: run().any(|segment| segment.stops),
+            ack_after_ms: u32::try_from(ack_after.0).unwrap_or(u32::MAX),
         };
         let head = head.encode_to_vec();
         let events = run().map(|segment| segment.encoded_after(from.seq));

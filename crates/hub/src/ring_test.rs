@@ -64,7 +64,7 @@ fn frame(run: &Run) -> v1::Frame {
 /// Follows from a position to the end, checking the chain; returns the frames.
 fn follow(ring: &mut Ring, mut at: ChainPosition) -> Vec<v1::Frame> {
     let mut frames = Vec::new();
-    while let Some(run) = ring.run(at, EventSeq(u64::MAX)).unwrap() {
+    while let Some(run) = ring.run(at, EventSeq(u64::MAX), || Millis(0)).unwrap() {
         let frame = frame(&run);
         assert_eq!(frame.first_event_seq, at.seq.0);
         for event in &frame.events {
@@ -105,7 +105,7 @@ fn streams_that_stand_at_the_same_place_share_the_same_bytes() {
     let (mut ring, mut log) = (ring(), Log::new());
     ring.append(&[log.agents(2)]).unwrap();
     ring.append(&[log.agents(2)]).unwrap();
-    let run = |ring: &mut Ring| ring.run(ChainPosition::default(), EventSeq(u64::MAX)).unwrap().unwrap();
+    let run = |ring: &mut Ring| ring.run(ChainPosition::default(), EventSeq(u64::MAX), || Millis(0)).unwrap().unwrap();
     let (one, two) = (run(&mut ring), run(&mut ring));
     assert_eq!(one.bytes.as_ptr(), two.bytes.as_ptr());
     for _ in 0..2 * HUB_ENCODED_RUNS_MAX {
@@ -121,9 +121,9 @@ fn a_run_ends_where_it_was_asked_to_or_with_the_entry_that_contains_it() {
     ring.append(&[log.agents(2), log.agents(2)]).unwrap();
     ring.append(&[log.agents(2)]).unwrap();
     let start = ChainPosition::default();
-    assert_eq!(ring.run(start, EventSeq(1)).unwrap().unwrap().to.seq, EventSeq(4));
-    assert!(ring.run(start, EventSeq(0)).unwrap().is_none());
-    assert_eq!(ring.run(start, EventSeq(5)).unwrap().unwrap().to.seq, EventSeq(6));
+    assert_eq!(ring.run(start, EventSeq(1), || Millis(0)).unwrap().unwrap().to.seq, EventSeq(4));
+    assert!(ring.run(start, EventSeq(0), || Millis(0)).unwrap().is_none());
+    assert_eq!(ring.run(start, EventSeq(5), || Millis(0)).unwrap().unwrap().to.seq, EventSeq(6));
 }
 
 #[test]
@@ -150,7 +150,7 @@ fn the_ring_forgets_the_oldest_and_says_so() {
     let (events, bytes, _) = ring.held();
     assert!(events <= HUB_RING_EVENTS_MAX && bytes <= HUB_RING_BYTES_MAX);
     assert_eq!(ring.check(ChainPosition::default()), Err(Unfollowable::TooFarBehind));
-    assert_eq!(ring.run(after_first, EventSeq(u64::MAX)).map(|_| ()), ring.check(after_first));
+    assert_eq!(ring.run(after_first, EventSeq(u64::MAX), || Millis(0)).map(|_| ()), ring.check(after_first));
     let floor = ring.floor();
     follow(&mut ring, floor);
 }

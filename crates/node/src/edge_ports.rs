@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use haltline_core::limits::{
-    API_HEADER_BYTES_MAX, API_REQUEST_BYTES_MAX, EDGE_STREAMS_PER_CONNECTION, HTTP2_PING_INTERVAL,
+    API_HEADER_BYTES_MAX, API_REQUEST_BYTES_MAX, HTTP2_PING_INTERVAL,
     HTTP2_PING_TIMEOUT, PUBLIC_STREAMS_PER_CONNECTION, TLS_CONNECTIONS_MAX, TLS_HANDSHAKE_TIMEOUT,
     TLS_HANDSHAKES_MAX,
 };
@@ -15,6 +15,7 @@ use haltline_wire::v1::edge_service_server::EdgeServiceServer;
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Error, Server};
+use tower::Layer as _;
 
 use crate::{context::Context, explain::Explain, services::EdgeCalls};
 
@@ -40,16 +41,12 @@ pub(crate) fn open_edge(
     let (incoming, listening) = listen(listener, edge_tls(&context.identity, registry)?, limits, closing);
     let calls = EdgeServiceServer::new(EdgeCalls(Arc::clone(context)))
         .max_decoding_message_size(API_REQUEST_BYTES_MAX);
-    let service = context.enforcements.hub().service(calls);
+    let port = context.enforcements.hub().service(Explain.layer(calls));
     let closing = closing.clone();
-    let serving = Server::builder()
-        .layer(Explain)
-        .max_concurrent_streams(EDGE_STREAMS_PER_CONNECTION)
-        .http2_keepalive_interval(Some(PING_INTERVAL))
-        .http2_keepalive_timeout(Some(PING_TIMEOUT))
-        .http2_max_header_list_size(API_HEADER_BYTES_MAX)
-        .add_service(service)
-        .serve_with_incoming_shutdown(incoming, async move { closing.cancelled().await });
+    let serving = async move {
+        port.serve(incoming, closing).await;
+        Ok(())
+    };
     Ok((tokio::spawn(serving), listening))
 }
 

@@ -156,6 +156,8 @@ struct Following {
     incoming: Streaming<v1::HubMessage>,
     /// Not sent yet; a later one takes its place.
     acknowledge: Option<(LogIndex, EventSeq)>,
+    /// Before which it isn't to be sent: the hub still brings the frame to others.
+    quiet_until: Option<tokio::time::Instant>,
     renewed: bool,
 }
 
@@ -337,7 +339,7 @@ impl<E: Enforcement + Send + Sync + 'static> Link<E> {
                 }
             },
         };
-        Ok(Following { outgoing, incoming, acknowledge: None, renewed: false })
+        Ok(Following { outgoing, incoming, acknowledge: None, quiet_until: None, renewed: false })
     }
 
     /// Follows an open stream to its end.
@@ -348,7 +350,7 @@ impl<E: Enforcement + Send + Sync + 'static> Link<E> {
                 () = self.stop.cancelled() => Happened::Stop,
                 message = following.incoming.message() => Happened::Message(message),
                 // Nobody else sends, so the room stays until something is put there.
-                room = following.outgoing.reserve(), if following.acknowledge.is_some() => {
+                room = room(&following.outgoing, following.quiet_until), if following.acknowledge.is_some() => {
                     if room.is_ok() { Happened::Room } else { Happened::Message(Ok(None)) }
                 }
                 wish = next_wish(&mut self.wishes) => Happened::Wish(wish),
@@ -380,6 +382,7 @@ impl<E: Enforcement + Send + Sync + 'static> Link<E> {
 
     fn acknowledge(&mut self, following: &mut Following) {
         let due = following.acknowledge.take();
+        following.quiet_until = None;
         if let Some(applied) = due.and_then(|(index, seq)| self.protocol().applied(index, seq)) {
             send(&following.outgoing, Message::Applied(applied));
         }
@@ -453,6 +456,17 @@ impl<E: Enforcement + Send + Sync + 'static> Link<E> {
         let half = Millis(self.enforcement.smallest_staleness().0 / 2).max(HUB_SILENCE_MIN);
         Millis(half.0.saturating_mul(1 << self.failed_rounds.min(4)))
     }
+}
+
+/// Room for an acknowledgement, once the hub wants to hear it. Cancel safe.
+async fn room(
+    outgoing: &mpsc::Sender<v1::EdgeMessage>,
+    quiet_until: Option<tokio::time::Instant>,
+) -> Result<mpsc::Permit<'_, v1::EdgeMessage>, mpsc::error::SendError<()>> {
+    if let Some(until) = quiet_until {
+        tokio::time::sleep_until(until).await;
+    }
+    outgoing.reserve().await
 }
 
 /// The next wish; never, where nothing hangs below.

@@ -5,7 +5,7 @@ use haltline_core::{
     attest::{Fresh, ProofLayer, SnapshotStatement},
     command::Signature,
     ids::{ClusterId, Digest, EventSeq, Incarnation, LogIndex, NodeId, Nonce},
-    limits::{HUBS_MAX, MERKLE_LEAVES_MAX, PATH_SEGMENT_BYTES_MAX, PROOF_LAYERS_MAX},
+    limits::{HUB_ACK_AFTER_MAX, HUBS_MAX, MERKLE_LEAVES_MAX, PATH_SEGMENT_BYTES_MAX, PROOF_LAYERS_MAX},
     time::{ClusterTime, Millis, WallTime},
 };
 use haltline_pki::{Endpoint, KnownHub};
@@ -45,6 +45,8 @@ pub(crate) struct Frame {
     pub(crate) first: EventSeq,
     pub(crate) events: Vec<Bytes>,
     pub(crate) head: Digest,
+    /// How long the hub wants to wait for the acknowledgement.
+    pub(crate) ack_after: Millis,
 }
 
 /// Why a hub can't go on from where the enforcer stands.
@@ -115,6 +117,7 @@ impl Frame {
             first: EventSeq(frame.first_event_seq),
             events: frame.events,
             head: Digest(fixed(&frame.chain_head, "frame.chain_head")?),
+            ack_after: Millis(frame.ack_after_ms.into()).min(HUB_ACK_AFTER_MAX),
         })
     }
 }

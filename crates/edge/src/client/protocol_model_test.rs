@@ -258,7 +258,7 @@ impl World {
             first_event_seq: held.position.seq.0,
             events: vec![event.into()],
             chain_head: head,
-            stops: false,
+            ..v1::Frame::default()
         };
         self.take(hub_message(Message::Frame(frame)));
     }

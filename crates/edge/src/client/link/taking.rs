@@ -21,8 +21,12 @@ impl<E: Enforcement + Send + Sync + 'static> Link<E> {
     /// Takes one message in and does what follows from it.
     pub(super) fn take(&mut self, following: &mut Following, message: v1::HubMessage) -> Result<(), LinkEnd> {
         let message = FromHub::read(message)?;
-        if let FromHub::Frame(_) = &message {
+        if let FromHub::Frame(frame) = &message {
             self.metrics.frame();
+            if following.acknowledge.is_none() {
+                let after = Duration::from_millis(frame.ack_after.0);
+                following.quiet_until = Some(tokio::time::Instant::now() + after);
+            }
         }
         let is_welcome = matches!(message, FromHub::Welcome(_));
         let enforcement = Arc::clone(&self.enforcement);
