@@ -17,6 +17,7 @@ pub(crate) mod protocol;
 #[cfg(test)]
 mod protocol_model_test;
 pub(crate) mod refusal;
+pub(crate) mod relays;
 pub(crate) mod renewal;
 pub(crate) mod running;
 pub(crate) mod status;
@@ -28,5 +29,6 @@ pub(crate) mod trust;
 pub use crate::persist::StoredSnapshot;
 pub use enforcement::{Enforcement, Wish, Wishes};
 pub use refusal::SyncRefusal;
+pub use relays::covers;
 pub use running::{ConnectError, Loaded, Running, load};
 pub use status::{LastError, Status};

@@ -13,7 +13,7 @@
 //! # What must hold
 //! - Whatever is refused changes nothing that permits, and ends the stream: the shell turns to another hub.
 //! - Only a statement signed by a key that is believed, fresh for a nonce of this stream, and fitting the chain that is
-//!   held here, moves the mark, the keys or the lease.
+//!   held here, moves the mark, the keys or the lease; and only if those who passed it on may ([`super::relays`]).
 //! - **The view never goes back under a lease.** Frames act and are acknowledged before anybody vouches for them; if a
 //!   snapshot then puts an earlier position in their place, the lease ends with it and probes sent before count for
 //!   nothing. Otherwise an acknowledged kill could be forgotten while an old lease still permits.
@@ -35,6 +35,7 @@ use super::{
     enforcement::Enforcement,
     messages::{Because, Frame, FromHub, SnapshotNeeded, Welcome},
     refusal::SyncRefusal,
+    relays::Relays,
     stream::{self, Stream},
     trust::Trust,
 };
@@ -73,6 +74,7 @@ pub(crate) enum Effect {
 pub(crate) struct Protocol {
     name: EdgeName,
     trust: Trust,
+    relays: Relays,
     mark: HighWaterMark,
     /// The statement that moved the mark last, if a Fresh did.
     proof: Option<MarkRecord>,
@@ -95,6 +97,7 @@ impl Protocol {
         let mark = mark.unwrap_or_default();
         let position = ChainPosition::default();
         let mut protocol = Self {
+            relays: Relays::below(name.clone()),
             name,
             trust,
             mark,
@@ -272,8 +275,9 @@ impl Protocol {
             tracing::info!(%error, "catching up by a snapshot");
             return Ok(vec![Effect::FetchSnapshot]);
         }
-        for position in &positions {
+        for (event, position) in events.iter().zip(&positions) {
             self.history.push(*position)?;
+            self.relays.hear(event, position.seq);
         }
         self.trust = trust;
         self.held.position = self.history.newest();
@@ -329,9 +333,11 @@ impl Protocol {
         let at = attested.position();
         self.history.check(at.chain())?;
         self.mark.admits(&at)?;
+        self.relays.check(&fresh.layers, at.event_seq)?;
 
         // Everything is verified. What it covers takes effect first, then the lease.
         let keys_changed = self.trust.covered(at.event_seq);
+        self.relays.covered(at.event_seq);
         self.mark = at;
         self.held.index = self.held.index.max(at.index);
         self.proof = Some(MarkRecord::new(self.cluster(), at.incarnation, fresh.clone()));
@@ -370,6 +376,7 @@ impl Protocol {
         self.must_start_over = false;
         self.held = Held { incarnation: at.incarnation, index: at.index, position: at.chain() };
         self.history = ChainHistory::starting_at(at.chain());
+        self.relays.replaced(view.edges());
         enforcement.install(view, at.index);
         Ok(keys_changed.then_some(Effect::KeysChanged).into_iter().collect())
     }
@@ -388,6 +395,7 @@ impl Protocol {
         let view = self.decode(snapshot, &at)?;
         self.held = Held { incarnation: at.incarnation, index: at.index, position: at.chain() };
         self.history = ChainHistory::starting_at(at.chain());
+        self.relays.replaced(view.edges());
         enforcement.install(view, at.index);
         Ok(())
     }

@@ -4,7 +4,9 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use haltline_core::{
-    ids::Nonce,
+    command::EnforcerKind,
+    event::EdgePolicy,
+    ids::{KeyHash, Nonce},
     limits::{EVENTS_UNVERIFIED_MAX, PROBES_OUTSTANDING_MAX},
 };
 use haltline_pki::StatementSigner;
@@ -184,8 +186,13 @@ fn an_unreadable_event_is_refused_although_its_chain_holds() {
     let mut edge = Edge::synced(&hub);
     let unknown = bytes::Bytes::from_static(&[250, 1, 2]);
     let head = hub.position().after_bytes(&unknown).head.0.to_vec().into();
-    let frame =
-        v1::Frame { index: 2, first_event_seq: 1, events: vec![unknown], chain_head: head, stops: false };
+    let frame = v1::Frame {
+        index: 2,
+        first_event_seq: 1,
+        events: vec![unknown],
+        chain_head: head,
+        ..v1::Frame::default()
+    };
     assert_eq!(code(edge.frame(frame)), "UNREADABLE_EVENT");
     edge.permits_nothing_later();
 }
@@ -684,4 +691,71 @@ fn an_acknowledgement_is_sent_once_and_anew_on_every_stream() {
     let effects = edge.take(hub.welcome()).unwrap();
     assert_eq!(effects, [Effect::Acknowledge { index: LogIndex(1), event_seq: EventSeq(1) }]);
     assert!(edge.protocol.applied(LogIndex(1), EventSeq(1)).is_some());
+}
+
+/// A log in which this enforcer and others are registered.
+fn with_relays() -> FakeHub {
+    let record = |kind, path: &str| EdgePolicy {
+        kind,
+        key: KeyHash([1; 32]),
+        paths: vec![(path != "/").then(|| path.parse().unwrap())],
+        trusted_for_acks: true,
+        fails_open: false,
+    };
+    let set = |name: &str, record| EnforcementEvent::EdgeSet { edge: name.parse().unwrap(), record };
+    let mut hub = FakeHub::founded(1);
+    hub.commit(&[
+        set(EDGE, record(EnforcerKind::Edge, "acme")),
+        set("relay-1", record(EnforcerKind::Relay, "acme")),
+        set("relay-2", record(EnforcerKind::Relay, "/")),
+        set("narrow", record(EnforcerKind::Relay, "acme/eu")),
+        set("edge-2", record(EnforcerKind::Edge, "/")),
+    ]);
+    hub
+}
+
+#[test]
+fn an_answer_counts_only_by_way_of_relays_that_are_waited_for_on_its_behalf() {
+    let hub = with_relays();
+    let by_way_of = |edge: &mut Edge, names: &[&str]| {
+        let probe = edge.probe();
+        edge.fresh(hub.fresh_by_way_of(node(1), &probe, names))
+    };
+    for names in [&[EDGE, "relay-1"][..], &[EDGE, "relay-1", "relay-2"]] {
+        let mut edge = Edge::synced(&hub);
+        by_way_of(&mut edge, names).unwrap();
+        assert!(edge.permits(), "{names:?}");
+    }
+    let refused = [
+        (&[EDGE, "narrow"][..], "BEYOND_RELAY"),
+        (&[EDGE, "relay-1", "narrow"], "BEYOND_RELAY"),
+        (&[EDGE, "relay-2", "relay-1"], "BEYOND_RELAY"),
+        (&[EDGE, "edge-2"], "NO_RELAY"),
+        (&[EDGE, "stranger", "relay-2"], "NO_RELAY"),
+        (&["relay-1"], "WRONG_NAME"),
+    ];
+    for (names, expected) in refused {
+        let mut edge = Edge::synced(&hub);
+        let mark = edge.protocol.mark();
+        assert_eq!(code(by_way_of(&mut edge, names)), expected, "{names:?}");
+        assert!(!edge.permits(), "{names:?}");
+        assert_eq!(edge.protocol.mark(), mark, "a refusal moves nothing: {names:?}");
+    }
+}
+
+#[test]
+fn a_relay_that_was_removed_renews_nothing_and_one_from_a_snapshot_does() {
+    let mut hub = with_relays();
+    let mut edge = Edge::new();
+    edge.open();
+    edge.protocol.install(&hub.snapshot(), &edge.witness).unwrap();
+    edge.join(&hub).unwrap();
+    let probe = edge.probe();
+    edge.fresh(hub.fresh_by_way_of(node(1), &probe, &[EDGE, "relay-1"])).unwrap();
+    let seq = hub.position().seq;
+    hub.commit(&[EnforcementEvent::EdgeRemoved { edge: "relay-1".parse().unwrap() }]);
+    edge.frame(hub.frame_after(seq)).unwrap();
+    let probe = edge.probe();
+    assert_eq!(code(edge.fresh(hub.fresh_by_way_of(node(1), &probe, &[EDGE, "relay-1"]))), "NO_RELAY");
+    edge.permits_nothing_later();
 }

@@ -3,8 +3,9 @@
 
 use haltline_core::{
     attest::AttestError,
-    ids::{ClusterId, Digest, EventSeq, Incarnation, LogIndex, NodeId, Nonce},
+    ids::{ClusterId, Digest, EdgeName, EventSeq, Incarnation, LogIndex, NodeId, Nonce, Version},
     limits::{BUNDLE_CHANGES_MAX, NODES_MAX},
+    path::FleetPath,
 };
 
 /// Why a hub's word was refused. [`SyncRefusal::code`] is stable.
@@ -105,6 +106,29 @@ pub enum SyncRefusal {
     /// A statement that isn't a trusted node's, or that doesn't fit what is held here.
     #[error(transparent)]
     Statement(#[from] AttestError),
+    /// An answer that came by way of somebody who may not pass any on.
+    #[error(
+        "the answer came by way of {name}, which isn't registered as a relay, so nobody waits for what it passes on; turn \
+         to another hub, or register it with `haltline edge token create --relay`"
+    )]
+    NoRelay {
+        /// Whom a layer of the proof names.
+        name: EdgeName,
+    },
+    /// An answer that came by way of a relay that is registered for less.
+    #[error(
+        "the answer for {name} came by way of {relay}, whose paths don't cover {}; whoever waits for the relay doesn't wait \
+         for that: give the relay that path, or choose another hub",
+        .path.as_ref().map_or("the whole tree", FleetPath::as_str)
+    )]
+    BeyondRelay {
+        /// The relay.
+        relay: EdgeName,
+        /// Who hangs on it: this enforcer, or a relay on the way to it.
+        name: EdgeName,
+        /// What that one serves and the relay doesn't; `None` is the whole tree.
+        path: Option<FleetPath>,
+    },
     /// A snapshot that isn't what its header says.
     #[error("the snapshot is signed, but its content doesn't fit: {why}")]
     SnapshotContent {
@@ -128,6 +152,17 @@ pub enum SyncRefusal {
         "the trust bundle changed {BUNDLE_CHANGES_MAX} times since this enforcer was enrolled; enrol it anew"
     )]
     BundleChanges,
+    /// A snapshot under keys to which no proven way leads from those believed here.
+    #[error(
+        "version {held} of the trust bundle is believed here, the hub's is {got}, and the changes in between are no longer \
+         told ({BUNDLE_CHANGES_MAX} are); enrol this enforcer anew"
+    )]
+    BundleGap {
+        /// The version up to which the changes are proven.
+        held: Version,
+        /// The hub's.
+        got: Version,
+    },
     /// The hub's log is behind what this enforcer holds.
     #[error("the hub is at index {hub}, behind the {held} that is held here")]
     HubBehind {
@@ -167,10 +202,13 @@ impl SyncRefusal {
             Self::UnreadableEvent { .. } => "UNREADABLE_EVENT",
             Self::UnknownNonce { .. } => "UNKNOWN_NONCE",
             Self::Statement(error) => error.code(),
+            Self::NoRelay { .. } => "NO_RELAY",
+            Self::BeyondRelay { .. } => "BEYOND_RELAY",
             Self::SnapshotContent { .. } => "SNAPSHOT_CONTENT",
             Self::SnapshotTransfer { .. } => "SNAPSHOT_TRANSFER",
             Self::BundleEndorsements { .. } => "BUNDLE_ENDORSEMENTS",
             Self::BundleChanges => "BUNDLE_CHANGES_FULL",
+            Self::BundleGap { .. } => "BUNDLE_GAP",
             Self::HubBehind { .. } => "HUB_BEHIND",
             Self::NotTaken { .. } => "NOT_TAKEN",
             Self::Silent { .. } => "SILENT",
@@ -189,6 +227,7 @@ impl SyncRefusal {
                 | Self::UnreadableEvent { .. }
                 | Self::SnapshotTransfer { .. }
                 | Self::BundleChanges
+                | Self::BundleGap { .. }
         )
     }
 }
