@@ -71,7 +71,12 @@ impl Upstream for RelayUpstream {
     async fn snapshot(&self) -> Result<SignedView, UpstreamError> {
         let (wished, snapshot) = oneshot::channel();
         self.wish(Wish::Snapshot(wished))?;
-        granted(snapshot, RELAY_SNAPSHOT_TIMEOUT).await.map(signed_view)
+        let snapshot = granted(snapshot, RELAY_SNAPSHOT_TIMEOUT).await?;
+        if snapshot.statement.event_seq < self.view.began() {
+            // Another hub above than the one that this relay began with; it makes a new one soon.
+            return Err(unavailable("the hub above hands out a snapshot from before this relay began"));
+        }
+        Ok(signed_view(snapshot))
     }
 
     fn admit(&self, peer: &PeerIdentity) -> Result<Admitted, Refusal> {

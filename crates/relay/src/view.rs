@@ -22,7 +22,10 @@ use haltline_core::{
     path::FleetPath,
     time::Millis,
 };
-use haltline_edge::enforce::{FeedError, FreshLease, ViewBody};
+use haltline_edge::{
+    client::covers,
+    enforce::{FeedError, FreshLease, ViewBody},
+};
 use haltline_hub::{Admitted, BootClock, Entry, FeedEnd, Start, Statement, UpstreamError, Urgency};
 use haltline_pki::{PeerIdentity, Refusal as KeyRefusal, Subject};
 use haltline_wire::v1;
@@ -52,7 +55,8 @@ struct Inner {
     chain: ChainPosition,
     /// After which event each of the last frames ended.
     positions: VecDeque<(LogIndex, EventSeq)>,
-    feed: Option<Handing>,
+    handing: Handing,
+    began: EventSeq,
     lease: Option<Lease>,
     /// Which node signed last.
     top: NodeId,
@@ -62,12 +66,67 @@ struct Inner {
     waiting: BTreeMap<Nonce, oneshot::Sender<Statement>>,
 }
 
-/// The hub's end of the feed.
+/// What the hub below gets of what came from above: everything after a position of the log.
 #[derive(Debug)]
 struct Handing {
-    sender: mpsc::Sender<Entry>,
-    /// Where it began: events up to there aren't handed on.
-    from: EventSeq,
+    index: LogIndex,
+    chain: ChainPosition,
+    to: HandedTo,
+}
+
+#[derive(Debug)]
+enum HandedTo {
+    /// It follows, and was given everything up to the position.
+    Hub(mpsc::Sender<Entry>),
+    /// It doesn't yet, and will be given these from the position on. So its ring begins where the snapshot ends that this
+    /// relay began with: hubs above go on handing out the same one for a while, and whoever comes with that can follow.
+    Later(VecDeque<Entry>),
+}
+
+impl Default for Handing {
+    fn default() -> Self {
+        Self::from(LogIndex::default(), ChainPosition::default())
+    }
+}
+
+impl Handing {
+    const fn from(index: LogIndex, chain: ChainPosition) -> Self {
+        Self { index, chain, to: HandedTo::Later(VecDeque::new()) }
+    }
+
+    fn move_to(&mut self, entry: &Entry) {
+        (self.index, self.chain) = (entry.index, entry.chain);
+    }
+
+    fn add(&mut self, entry: Entry) {
+        match &mut self.to {
+            HandedTo::Hub(hub) => {
+                (self.index, self.chain) = (entry.index, entry.chain);
+                if hub.try_send(entry).is_err() {
+                    // It doesn't keep up, and begins anew from here.
+                    self.to = HandedTo::Later(VecDeque::new());
+                }
+            }
+            HandedTo::Later(entries) => {
+                entries.push_back(entry);
+                if entries.len() > RELAY_FEED_MAX
+                    && let Some(oldest) = entries.pop_front()
+                {
+                    self.move_to(&oldest);
+                }
+            }
+        }
+    }
+
+    /// A feed of everything after the position that it begins at.
+    fn feed(&mut self) -> (LogIndex, ChainPosition, RelayFeed) {
+        let (sender, receiver) = mpsc::channel(RELAY_FEED_MAX);
+        let (index, chain) = (self.index, self.chain);
+        if let HandedTo::Later(entries) = std::mem::replace(&mut self.to, HandedTo::Hub(sender)) {
+            entries.into_iter().for_each(|entry| self.add(entry));
+        }
+        (index, chain, RelayFeed(receiver))
+    }
 }
 
 impl std::fmt::Debug for RelayView {
@@ -160,7 +219,7 @@ impl RelayView {
         inner.positions.clear();
         inner.note_position();
         // What hangs below begins anew from here.
-        inner.feed = None;
+        inner.handing = Handing::from(index, body.position());
     }
 
     pub(crate) fn lease(&self) -> Option<Lease> {
@@ -218,14 +277,19 @@ impl RelayView {
         Ok(answer)
     }
 
-    /// Where this relay stands now, and everything after that.
+    /// Where this relay began, or where the hub below was when it lost step, and everything after that.
     pub(crate) fn follow(&self) -> Result<Start<RelayFeed>, UpstreamError> {
         let mut inner = self.inner.lock();
         let unproven = || UpstreamError::Unavailable { reason: "nothing is proven to this relay yet".into() };
         let incarnation = inner.incarnation.ok_or_else(unproven)?;
-        let (sender, receiver) = mpsc::channel(RELAY_FEED_MAX);
-        inner.feed = Some(Handing { sender, from: inner.chain.seq });
-        Ok(Start { incarnation, index: inner.index, chain: inner.chain, feed: RelayFeed(receiver) })
+        let (index, chain, feed) = inner.handing.feed();
+        inner.began = chain.seq;
+        Ok(Start { incarnation, index, chain, feed })
+    }
+
+    /// Where the hub below began: it can't lead on whoever stands before that.
+    pub(crate) fn began(&self) -> EventSeq {
+        self.inner.lock().began
     }
 
     /// The key that counts for an enforcer, as handshakes ask for it.
@@ -293,25 +357,11 @@ impl Inner {
         self.positions.push_back((self.index, self.chain.seq));
     }
 
-    /// Passes an entry to the hub below. One that doesn't keep up follows anew.
+    /// Passes an entry to the hub below.
     fn hand_on(&mut self, entry: Entry) {
         self.note_position();
-        if let Some(feed) = &self.feed
-            && entry.chain.seq > feed.from
-            && feed.sender.try_send(entry).is_err()
-        {
-            self.feed = None;
-        }
+        self.handing.add(entry);
     }
-}
-
-/// Whether one of the paths contains this one.
-fn covers(paths: &[Option<FleetPath>], path: &Option<FleetPath>) -> bool {
-    paths.iter().any(|own| match (own, path) {
-        (None, _) => true,
-        (Some(own), Some(path)) => own.contains(path),
-        (Some(_), None) => false,
-    })
 }
 
 fn statement(fresh: &Fresh) -> Statement {

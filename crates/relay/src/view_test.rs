@@ -114,7 +114,8 @@ fn a_feed_begins_with_proof_carries_each_frame_once_and_ends_with_a_snapshot() {
     assert!(view.follow().is_err(), "nothing is proven yet");
     view.confirm(LogIndex(1), EventSeq(1)).unwrap();
     let mut start = view.follow().unwrap();
-    assert_eq!((start.incarnation, start.index, start.chain.seq), (Incarnation(1), LogIndex(1), EventSeq(1)));
+    assert_eq!((start.incarnation, start.index, start.chain.seq), (Incarnation(1), LogIndex(0), EventSeq(0)));
+    assert_eq!(start.feed.try_next().unwrap().unwrap().index, LogIndex(1));
     let own =
         [set(RELAY, record(EnforcerKind::Relay, 9, None)), set("gate", record(EnforcerKind::Edge, 1, None))];
     hear(&view, &own[..1], 2);
@@ -147,4 +148,50 @@ fn only_statements_and_what_stops_somebody_may_settle() {
     };
     hear(&view, &[kill], 6);
     assert_eq!(view.may_settle(), LogIndex(6));
+}
+
+/// A view of a log with these events, as it travels.
+fn body(events: &[EnforcementEvent]) -> (ViewBody, ChainPosition) {
+    let mut view = haltline_core::view::View::default();
+    events.iter().for_each(|event| view.apply(event));
+    (ViewBody::decode(&view.encode()).unwrap(), view.position)
+}
+
+#[test]
+fn a_feed_begins_where_the_snapshot_ends_whatever_came_before_anybody_followed() {
+    let view = view();
+    let (body, at) = body(&[founded(), set(RELAY, record(EnforcerKind::Relay, 9, None))]);
+    view.install(&body, LogIndex(7));
+    hear(&view, &[set("gate", record(EnforcerKind::Edge, 1, None))], 8);
+    hear(&view, &[set("late", record(EnforcerKind::Edge, 2, None))], 9);
+    let mut start = view.follow().unwrap();
+    assert_eq!((start.index, start.chain, view.began()), (LogIndex(7), at, at.seq));
+    let indices = |start: &mut Start<RelayFeed>| {
+        std::iter::from_fn(|| start.feed.try_next().unwrap()).map(|entry| entry.index.0).collect::<Vec<_>>()
+    };
+    assert_eq!(indices(&mut start), [8, 9]);
+    hear(&view, &[EnforcementEvent::EdgeRemoved { edge: "late".parse().unwrap() }], 10);
+    assert_eq!(indices(&mut start), [10]);
+    // Whoever lost step begins where everything was handed over.
+    let again = view.follow().unwrap();
+    assert_eq!((again.index, again.chain.seq), (LogIndex(10), EventSeq(5)));
+}
+
+#[test]
+fn a_hub_that_does_not_keep_up_begins_anew_and_what_waits_for_it_is_bounded() {
+    let view = view();
+    let (body, at) = body(&[founded()]);
+    view.install(&body, LogIndex(1));
+    let removed = || [EnforcementEvent::EdgeRemoved { edge: "nobody".parse().unwrap() }];
+    let more = RELAY_FEED_MAX as u64 + 10;
+    for index in 0..more {
+        hear(&view, &removed(), 2 + index);
+        view.confirm(LogIndex(2 + index), EventSeq(at.seq.0 + 1 + index)).unwrap();
+    }
+    let mut start = view.follow().unwrap();
+    assert_eq!(start.index, LogIndex(11), "the oldest ten were dropped, and the beginning moved on");
+    hear(&view, &removed(), more + 2);
+    let handed = std::iter::from_fn(|| start.feed.try_next().ok().flatten()).count();
+    assert_eq!((handed, start.feed.try_next()), (RELAY_FEED_MAX, Err(FeedEnd::Jumped)));
+    assert_eq!(view.follow().unwrap().index, LogIndex(more + 2));
 }

@@ -16,7 +16,7 @@ use std::{
 use haltline_core::{
     event::ChainPosition,
     ids::{EventSeq, LogIndex, Nonce},
-    limits::{HUB_SILENCE_MIN, SYNC_CLOSE_TIMEOUT, SYNC_MESSAGE_BYTES_MAX, SYNC_OUTGOING_MAX},
+    limits::{SYNC_CLOSE_TIMEOUT, SYNC_MESSAGE_BYTES_MAX, SYNC_OUTGOING_MAX},
     time::Millis,
 };
 use haltline_pki::{CertificateAlone, ClientTls, Dialer, EdgeIdentity, KnownHub, PkiError, TlsFailure};
@@ -130,7 +130,6 @@ pub(crate) struct Link<E> {
     enforcement: Arc<E>,
     hubs: HubList,
     backoff: Backoff,
-    failed_rounds: u32,
     wanted: watch::Sender<Wanted>,
     board: Arc<Board>,
     metrics: LinkMetrics,
@@ -161,6 +160,15 @@ struct Following {
     renewed: bool,
 }
 
+/// What came of turning to each hub.
+#[derive(Debug, Clone, Copy)]
+enum Round {
+    /// One made this enforcer fresh, and went away later.
+    Served,
+    /// None did; whether one took the stream and then answered no probe.
+    Failed { was_silent: bool },
+}
+
 /// What a stream was woken by.
 enum Happened {
     Stop,
@@ -183,7 +191,6 @@ impl<E: Enforcement + Send + Sync + 'static> Link<E> {
             dialer: Dialer::new(tls).with_timeout(patience),
             hubs: HubList::new(config.region.clone(), config.routes.clone(), &config.relays, told),
             backoff: Backoff::new(config.backoff_min, config.backoff_max),
-            failed_rounds: 0,
             cached: Cached { seq: protocol.held().position.seq, fetched: None, fetching: None },
             protocol: Some(Box::new(protocol)),
             renewal: None,
@@ -215,14 +222,16 @@ impl<E: Enforcement + Send + Sync + 'static> Link<E> {
     /// Keeps the enforcer connected until it is stopped.
     pub(crate) async fn run(mut self) {
         while !self.stop.is_cancelled() {
-            let served = self.round().await;
-            if served {
-                self.backoff.succeeded();
-                self.failed_rounds = 0;
-            } else {
-                self.failed_rounds = self.failed_rounds.saturating_add(1);
-            }
-            let wait = self.backoff.failed(random_u32());
+            let wait = match self.round().await {
+                Round::Served => {
+                    self.backoff.succeeded();
+                    self.backoff.turning(random_u32())
+                }
+                Round::Failed { was_silent } => {
+                    let staleness = self.enforcement.smallest_staleness();
+                    self.backoff.failed(was_silent, staleness, random_u32())
+                }
+            };
             tokio::select! {
                 () = self.stop.cancelled() => {}
                 () = tokio::time::sleep(wait) => {}
@@ -231,19 +240,19 @@ impl<E: Enforcement + Send + Sync + 'static> Link<E> {
         self.keep_mark();
     }
 
-    /// Turns to each hub in turn until one has served. Whether one has.
-    async fn round(&mut self) -> bool {
+    /// Turns to each hub in turn until one has served.
+    async fn round(&mut self) -> Round {
         let round = self.hubs.round(random_u32);
         if round.is_empty() {
             let remedy = "no hub is known; enrol this enforcer anew or configure `hubs.relays`";
             self.note("NO_HUBS", remedy, None);
         }
-        let mut all_behind = !round.is_empty();
+        let (mut all_behind, mut was_silent) = (!round.is_empty(), false);
         let places = round.into_iter().map(|hub| Place { endpoint: self.hubs.route(&hub), hub }).collect();
         let mut dials = Dials::new(self.dialer.clone(), places);
         loop {
             let dialled = tokio::select! {
-                () = self.stop.cancelled() => return false,
+                () = self.stop.cancelled() => return Round::Failed { was_silent },
                 dialled = dials.next() => dialled,
             };
             let Some(Dialled { hub, took, channel }) = dialled else { break };
@@ -255,19 +264,20 @@ impl<E: Enforcement + Send + Sync + 'static> Link<E> {
                 Err(failure) => (false, failure.into()),
             };
             if self.stop.is_cancelled() {
-                return served;
+                return Round::Failed { was_silent };
             }
             self.failed(&hub, &end);
             if served {
                 self.hubs.failed(&hub);
-                return true;
+                return Round::Served;
             }
             all_behind &= matches!(end, LinkEnd::Refused(SyncRefusal::HubBehind { .. }));
+            was_silent |= matches!(end, LinkEnd::Refused(SyncRefusal::Silent { .. }));
         }
         if all_behind {
             self.protocol().start_over();
         }
-        false
+        Round::Failed { was_silent }
     }
 
     /// Follows a hub that has answered to the end, with snapshots where it takes them.
@@ -450,11 +460,9 @@ impl<E: Enforcement + Send + Sync + 'static> Link<E> {
         Duration::from_nanos(due.unwrap_or_default().since(BootClock.now()).0)
     }
 
-    /// How long a hub may leave probes unanswered. Grows with rounds in which none served: while there is no quorum, turning
-    /// from hub to hub only costs handshakes.
+    /// How long a hub may leave probes unanswered.
     fn patience(&self) -> Millis {
-        let half = Millis(self.enforcement.smallest_staleness().0 / 2).max(HUB_SILENCE_MIN);
-        Millis(half.0.saturating_mul(1 << self.failed_rounds.min(4)))
+        self.backoff.patience(self.enforcement.smallest_staleness())
     }
 }
 

@@ -52,7 +52,7 @@ keys! {
         |config| quoted(&humantime::format_duration(config.connect_timeout));
     "hubs.backoff_min", Some("50ms"), "the longest wait after the first failed round over all hubs; each round doubles it",
         |config| quoted(&humantime::format_duration(config.backoff_min));
-    "hubs.backoff_max", Some("5s"), "the longest wait after any failed round over all hubs",
+    "hubs.backoff_max", Some("5s"), "the longest wait after any failed round over all hubs; a lease's length where that is less",
         |config| quoted(&humantime::format_duration(config.backoff_max));
     "log.format", Some("auto"), "auto, human or json; auto is human on a terminal",
         |config| quoted(&config.log_format);
