@@ -92,6 +92,9 @@ pub const MAX_STALENESS_DEFAULT: Millis = Millis(2_000);
 pub const LEASE_MAX: Millis = Millis(2 * MAX_STALENESS_CEILING.0);
 /// How much longer an old `max_staleness` is remembered than a lease can rest on it.
 pub const OLD_STALENESS_MARGIN: Millis = Millis(1_000);
+/// A restored cluster numbers kills and approvals from the next multiple of this, so that no number that was given out after
+/// the backup comes to mean something else. Nobody places a million kills between two backups.
+pub const NUMBERS_SKIPPED_BY_RESTORE: u64 = 1_000_000;
 /// Longest credential lifetime that a fleet may allow.
 pub const CREDENTIAL_TTL_CEILING: Millis = Millis(24 * 60 * 60 * 1_000);
 /// Credential lifetime where no fleet on the path sets one.
@@ -222,12 +225,34 @@ pub const LOG_SYNC_BYTES_MAX: usize = 8 * 1_024 * 1_024;
 pub const LOG_READ_BYTES: usize = 1_024 * 1_024;
 /// Emptied segment files that are kept for reuse, because zeroing a new one costs a segment's worth of writes.
 pub const LOG_SPARE_SEGMENTS_MAX: usize = 2;
+/// Segment files that a log keeps in reserve: they are its own already when the disk is full, and carry votes, kills and
+/// what was begun until a snapshot lets the log purge and use its own files again.
+pub const LOG_RESERVE_SEGMENTS: usize = 3;
+/// Free bytes on the disk below which a node takes no new commands: as much as all its reserves, twice.
+pub const LOG_LOW_WATER_BYTES: u64 = 128 * 1_024 * 1_024;
+/// How often a log looks how much room its disk has.
+pub const LOG_ROOM_INTERVAL: Millis = Millis(1_000);
+/// How often a log that waits for room tries again, and how often it looks for room while it is short of it.
+pub const LOG_ROOM_RETRY: Millis = Millis(200);
+/// Syncs of a log whose durations are remembered, to tell how long one takes at the moment.
+pub const LOG_SYNCS_REMEMBERED: usize = 64;
+/// How long the duration of a sync counts for that: an idle log syncs each second.
+pub const LOG_SYNC_MEMORY: Millis = Millis(10_000);
+/// Writes of one measurement of a disk's sync latency.
+pub const SYNC_PROBE_WRITES_MAX: usize = 10_000;
+/// File descriptors of a process that its storage holds for the moment when there are no others: to open a file, a
+/// directory to sync it, and as many again for whoever is quicker.
+pub const STORAGE_DESCRIPTORS_RESERVED: usize = 8;
+/// Bytes that are kept on disk for a snapshot when nothing else is free: one lets the log purge.
+pub const SNAPSHOT_RESERVE_BYTES: u64 = 16 * 1_024 * 1_024;
 /// Bytes of a snapshot file: the state lives in memory, so this is beyond what a node can load.
 pub const SNAPSHOT_BYTES_MAX: u64 = 64 * 1_024 * 1_024 * 1_024;
 /// Bytes of one chunk of a snapshot file, and of one read from it.
 pub const SNAPSHOT_CHUNK_BYTES_MAX: usize = 4 * 1_024 * 1_024;
 /// Bytes of a snapshot's metadata: log id and membership with the addresses of all nodes.
 pub const SNAPSHOT_META_BYTES_MAX: usize = 64 * 1_024;
+/// Writes of one look at how long a disk takes to sync: a slow disk takes ten seconds for them.
+pub const SYNC_PROBE_WRITES_MAX: usize = 1_000;
 /// Snapshots written at once: one built here and one received from a leader, and one of either to be given up.
 pub const SNAPSHOT_WRITERS_MAX: usize = 3;
 /// Bytes of the `IDENTITY` file.
@@ -601,6 +626,11 @@ pub const PROGRESS_INTERVAL: Millis = Millis(100);
 pub const PEER_CALL_TIMEOUT: Millis = Millis(2_000);
 /// How long a node waits before it asks another one again.
 pub const PEER_RETRY: Millis = Millis(100);
+/// How soon a node tries its part in a change of the trust bundle again, at first and at last: soon after an election, and
+/// often enough for an operator who puts a missing key in place.
+pub const BUNDLE_RETRY_MIN: Millis = Millis(100);
+/// See [`BUNDLE_RETRY_MIN`].
+pub const BUNDLE_RETRY_MAX: Millis = Millis(5_000);
 /// How long a node that is asked about a kill waits until it has applied it.
 pub const CLEAR_APPLY_PATIENCE: Millis = Millis(5_000);
 /// How long a finished receipt is held back until the log has it.

@@ -21,6 +21,7 @@ mod data_dir;
 mod disk;
 mod error;
 mod log;
+mod probe;
 mod snapshot;
 
 pub use data_dir::{DATA_FORMAT, DataDir, Identity};
@@ -29,6 +30,7 @@ pub use error::{Corruption, StorageError};
 pub use log::{
     Flushed, Flusher, LogBounds, LogOptions, Purged, RaftLog, Record, RecoveryReport, SegmentedLog, TailCut,
 };
+pub use probe::{SyncLatency, sync_latency};
 pub use snapshot::{
     SnapshotFiles, SnapshotInfo, SnapshotMeta, SnapshotReader, SnapshotStore, SnapshotWriter,
 };
