@@ -21,12 +21,13 @@
 //!   (design 02, After a restore), so what the earlier one denied stays denied until two people lift that.
 
 use haltline_core::{
-    attest::Fresh,
+    attest::{AttestError, Attested, Fresh},
     event::{ChainPosition, EnforcementEvent, event_from_bytes},
-    ids::{ClusterId, EdgeName, EventSeq, Incarnation, LogIndex, NodeId, Nonce},
+    ids::{ClusterId, EdgeName, EventSeq, Incarnation, LogIndex, NodeId, Nonce, PublicKey},
     lease::{BootNanos, LeaseBook, Nanos},
     mark::{ChainHistory, HighWaterMark},
     time::Millis,
+    view::ViewError,
 };
 use haltline_pki::KnownHub;
 use haltline_wire::v1;
@@ -328,8 +329,7 @@ impl Protocol {
     ) -> Result<Vec<Effect>, SyncRefusal> {
         let sent =
             self.leases.sent_at(&fresh.nonce).ok_or(SyncRefusal::UnknownNonce { nonce: fresh.nonce })?;
-        let keys = |node| self.trust.key(node);
-        let attested = fresh.verify(&self.name, self.cluster(), self.held.incarnation, keys)?;
+        let attested = self.attested(fresh)?;
         let at = attested.position();
         self.history.check(at.chain())?;
         self.mark.admits(&at)?;
@@ -360,18 +360,33 @@ impl Protocol {
         Ok(effects)
     }
 
+    /// Checks a statement by the keys that are believed, or, where it covers a change of them, by the keys after that: a
+    /// node signs with its new key from the change on.
+    fn attested(&self, fresh: &Fresh) -> Result<Attested, AttestError> {
+        let check = |keys: &dyn Fn(NodeId) -> Option<PublicKey>| {
+            fresh.verify(&self.name, self.cluster(), self.held.incarnation, keys)
+        };
+        let believed = check(&|node| self.trust.key(node));
+        match (&believed, self.trust.keys_at(fresh.event_seq)) {
+            (Err(_), Some(changed)) => {
+                check(&|node| changed.iter().find(|(of, _)| *of == node).map(|(_, key)| *key))
+            }
+            _ => believed,
+        }
+    }
+
     /// Installs a snapshot that was fetched, once verified. What it says in place of what is held is then what counts.
     pub(crate) fn install(
         &mut self,
         snapshot: &StoredSnapshot,
         enforcement: &impl Enforcement,
     ) -> Result<Vec<Effect>, SyncRefusal> {
-        let at = self.verify(snapshot)?;
+        let (at, view, trust) = self.verify_through_changes(snapshot)?;
         self.mark.admits(&at)?;
-        let view = self.decode(snapshot, &at)?;
 
         self.leases = LeaseBook::default();
-        let keys_changed = self.trust.replaced_by_snapshot(view.bundle_version());
+        let keys_changed = trust.version() != self.trust.version();
+        self.trust = trust;
         self.mark = at;
         self.must_start_over = false;
         self.held = Held { incarnation: at.incarnation, index: at.index, position: at.chain() };
@@ -408,9 +423,54 @@ impl Protocol {
         Ok(snapshot.verify(&self.trust)?)
     }
 
+    /// Verifies a snapshot by the keys that are believed, or by those to which the changes lead that it carries itself: each
+    /// of these is endorsed by a majority of the keys before it. What its content says is judged after that only.
+    fn verify_through_changes(
+        &self,
+        snapshot: &StoredSnapshot,
+    ) -> Result<(HighWaterMark, ViewBody, Trust), SyncRefusal> {
+        let (at, view) = match self.verify(snapshot) {
+            Ok(at) => (at, self.decode(snapshot, &at)?),
+            Err(SyncRefusal::Statement(refused)) => return self.verify_by_its_changes(snapshot, refused),
+            Err(refused) => return Err(refused),
+        };
+        let trust = self.trust.through_view(view.bundle_version(), view.trust_history())?;
+        if trust.version() < view.bundle_version() {
+            let (held, got) = (trust.version(), view.bundle_version());
+            tracing::warn!(%held, %got, "{}", SyncRefusal::BundleGap { held, got });
+        }
+        Ok((at, view, trust))
+    }
+
+    fn verify_by_its_changes(
+        &self,
+        snapshot: &StoredSnapshot,
+        refused: AttestError,
+    ) -> Result<(HighWaterMark, ViewBody, Trust), SyncRefusal> {
+        let unread = |error: ViewError| SyncRefusal::SnapshotContent { why: error.to_string() };
+        let view = ViewBody::decode(&snapshot.body).map_err(unread)?;
+        let trust = self.trust.through_view(view.bundle_version(), view.trust_history())?;
+        let (held, got) = (trust.version(), view.bundle_version());
+        if held < got {
+            return Err(SyncRefusal::BundleGap { held, got });
+        }
+        if held == self.trust.version() {
+            return Err(refused.into());
+        }
+        let at = snapshot.verify(&trust)?;
+        let view = self.decoded(view, &at)?;
+        Ok((at, view, trust))
+    }
+
     fn decode(&self, snapshot: &StoredSnapshot, at: &HighWaterMark) -> Result<ViewBody, SyncRefusal> {
         let content = |why: String| SyncRefusal::SnapshotContent { why };
         let view = ViewBody::decode(&snapshot.body).map_err(|error| content(error.to_string()))?;
+        self.decoded(view, at)
+    }
+
+    /// A view that stands where its statement says.
+    fn decoded(&self, view: ViewBody, at: &HighWaterMark) -> Result<ViewBody, SyncRefusal> {
+        let content = |why: String| SyncRefusal::SnapshotContent { why };
         if view.position() != at.chain() {
             return Err(content(format!(
                 "it stands after event {}, signed was {}",
