@@ -251,8 +251,6 @@ pub const SNAPSHOT_BYTES_MAX: u64 = 64 * 1_024 * 1_024 * 1_024;
 pub const SNAPSHOT_CHUNK_BYTES_MAX: usize = 4 * 1_024 * 1_024;
 /// Bytes of a snapshot's metadata: log id and membership with the addresses of all nodes.
 pub const SNAPSHOT_META_BYTES_MAX: usize = 64 * 1_024;
-/// Writes of one look at how long a disk takes to sync: a slow disk takes ten seconds for them.
-pub const SYNC_PROBE_WRITES_MAX: usize = 1_000;
 /// Snapshots written at once: one built here and one received from a leader, and one of either to be given up.
 pub const SNAPSHOT_WRITERS_MAX: usize = 3;
 /// Bytes of the `IDENTITY` file.
@@ -595,6 +593,21 @@ pub const HUB_STALENESS_TTL: Millis = Millis(1_000);
 pub const HUB_STALENESS_SETS_MAX: usize = 4_096;
 /// Hub endpoints that enforcers are told: every node.
 pub const HUB_ENDPOINTS_MAX: usize = NODES_MAX;
+
+// --- Doctor (crate node) ---------------------------------------------------------------------------------------------
+
+/// Syncs by which a disk is judged, if they fit into the budget: enough that one slow one among many shows.
+pub const DOCTOR_SYNC_PROBES: usize = 200;
+/// How long somebody waits for that: also a disk of 50 ms a sync shows itself by then.
+pub const DOCTOR_SYNC_PROBE_BUDGET: Millis = Millis(1_500);
+/// How long clocks are watched: at 1,000 ppm they come 500 µs apart, five times what reading them blurs.
+pub const DOCTOR_CLOCK_SPAN: Millis = Millis(500);
+/// Connections that are opened to a node to measure the way there.
+pub const DOCTOR_ROUND_TRIPS: usize = 5;
+/// How long one may take.
+pub const DOCTOR_ROUND_TRIP_TIMEOUT: Millis = Millis(2_000);
+/// For how long the findings of a node about its machine are given to others who ask, instead of looking again.
+pub const DOCTOR_FINDINGS_TTL: Millis = Millis(2_000);
 
 // --- Relays (crate relay) --------------------------------------------------------------------------------------------
 

@@ -20,17 +20,17 @@
 mod data_dir;
 mod disk;
 mod error;
+mod latency;
 mod log;
-mod probe;
 mod snapshot;
 
 pub use data_dir::{DATA_FORMAT, DataDir, Identity};
 pub use disk::{DirLock, Disk, DiskFile, MemoryDisk, RealDisk};
 pub use error::{Corruption, StorageError};
+pub use latency::measure_sync_latency;
 pub use log::{
     Flushed, Flusher, LogBounds, LogOptions, Purged, RaftLog, Record, RecoveryReport, SegmentedLog, TailCut,
 };
-pub use probe::{SyncLatency, sync_latency};
 pub use snapshot::{
     SnapshotFiles, SnapshotInfo, SnapshotMeta, SnapshotReader, SnapshotStore, SnapshotWriter,
 };
