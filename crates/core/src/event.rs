@@ -104,6 +104,16 @@ pub enum EnforcementEvent {
     },
     /// These are all the keys that sign statements from now on.
     TrustBundleSet(Box<TrustBundleChange>),
+    /// A new incarnation began, out of a backup. A chain goes on in its own incarnation only, so enforcers meet what this
+    /// did in a verified view and never the event itself.
+    Restored {
+        /// The incarnation.
+        incarnation: Incarnation,
+        /// The version of the bundle of its keys: the one before if they are the same ones, else the next.
+        bundle_version: Version,
+        /// All keys that sign statements from now on, in the order of the nodes.
+        keys: Vec<(NodeId, PublicKey)>,
+    },
 }
 
 /// How a kill acts on an edge.

@@ -41,3 +41,4 @@ pub mod view;
 pub mod widens;
 
 pub use ids::LogIndex;
+pub use state::restore;

@@ -616,12 +616,16 @@ pub const DOCTOR_FINDINGS_TTL: Millis = Millis(2_000);
 pub const RELAY_FEED_MAX: usize = 4_096;
 /// Frames whose last event is remembered, so that an acknowledgement can name it: more than are under way to enforcers.
 pub const RELAY_POSITIONS_MAX: usize = 4_096;
-/// What a relay wants of the hub above and hasn't asked yet: a probe, a snapshot, an acknowledgement, and as many again.
-pub const RELAY_WISHES_MAX: usize = 16;
+/// What a relay wants of the hub above and hasn't asked yet: probes, snapshots and acknowledgements, each of which waits but
+/// a few times over, and all the renewals that there can be.
+pub const RELAY_WISHES_MAX: usize = 16 + RELAY_RENEWALS_MAX;
 /// How long a relay waits for the answer to the probe of those below before it probes for those who came meanwhile.
 pub const RELAY_PROBE_TIMEOUT: Millis = Millis(1_000);
 /// How long a relay waits for a snapshot from above: those who wait for it ask again.
 pub const RELAY_SNAPSHOT_TIMEOUT: Millis = Millis(60_000);
+/// Requests for renewed certificates that a relay passes on at once; who comes next asks again within the hour, and a third
+/// of the certificate's life is left.
+pub const RELAY_RENEWALS_MAX: usize = 64;
 /// Longest time that a stopping relay may be told to wait for its ports to close.
 pub const RELAY_DRAIN_TIMEOUT: Millis = Millis(5_000);
 

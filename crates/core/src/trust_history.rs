@@ -46,6 +46,11 @@ impl TrustHistory {
         &self.retired
     }
 
+    /// A new incarnation began: no token of an earlier one counts, so no key that was replaced does.
+    pub fn begin_anew(&mut self) {
+        self.retired = OrdMap::new();
+    }
+
     /// Takes a change up. `before` is whose keys were in force until now.
     pub fn follow(
         &mut self,

@@ -147,6 +147,12 @@ impl View {
                 self.bundle_version = change.version;
                 self.node_keys = change.keys.into_iter().collect();
             }
+            EnforcementEvent::Restored { incarnation, bundle_version, keys } => {
+                self.cluster = self.cluster.map(|(cluster, _)| (cluster, incarnation));
+                self.bundle_version = bundle_version;
+                self.node_keys = keys.into_iter().collect();
+                self.trust.begin_anew();
+            }
         }
     }
 

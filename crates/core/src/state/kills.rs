@@ -64,7 +64,7 @@ impl State {
     }
 
     /// Puts a kill in force as it is.
-    fn place(
+    pub(super) fn place(
         &mut self,
         caller: &PersonId,
         command: &KillCommand,

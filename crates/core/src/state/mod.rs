@@ -18,6 +18,7 @@ mod receipts;
 pub mod records;
 mod registry;
 mod requests;
+pub mod restore;
 mod revocations;
 mod staleness;
 pub(crate) mod tables;
@@ -47,7 +48,7 @@ use crate::{
 use change::{Change, ChangeKind};
 use records::{
     Agent, ClusterIdentity, Credential, EdgeRecord, Fleet, JoinToken, Kill, LiftedKill, PendingApproval,
-    Person, Recorded, Revocation,
+    Person, Recorded, Restoration, Revocation,
 };
 
 /// The replicated state.
@@ -92,6 +93,7 @@ pub struct State {
     #[serde(deserialize_with = "tables::read")]
     old_staleness: staleness::OldStalenesses,
     trust_history: TrustHistory,
+    restored: Option<Restoration>,
     /// What follows from the fields above; not encoded.
     #[serde(skip)]
     derived: Derived,
@@ -212,6 +214,7 @@ impl State {
             receipts: OrdMap::new(),
             old_staleness: OrdMap::new(),
             trust_history: TrustHistory::default(),
+            restored: None,
             derived: Derived::default(),
             bounds: Bounds::default(),
         }
@@ -498,6 +501,7 @@ impl State {
             receipts: self.receipts.clone(),
             old_staleness: self.old_staleness.clone(),
             trust_history: self.trust_history.clone(),
+            restored: self.restored,
             edges: edges.clone(),
             join_tokens: join_tokens.clone(),
             credentials: credentials.clone(),

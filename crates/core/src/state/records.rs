@@ -8,7 +8,7 @@ use crate::{
     command::{EnforcerKind, KillMode, PersonAdd, Request, RoleBinding},
     event::EdgePolicy,
     ids::{
-        ClusterId, Digest, EdgeName, GrantId, Incarnation, InstanceId, KeyHash, LogIndex, PersonId,
+        ClusterId, Digest, EdgeName, GrantId, Incarnation, InstanceId, KeyHash, KillId, LogIndex, PersonId,
         PublicKey, Version,
     },
     path::AgentPath,
@@ -29,6 +29,20 @@ pub struct ClusterIdentity {
     pub incarnation: Incarnation,
     /// Hash of the trust bundle.
     pub trust_bundle: Digest,
+}
+
+/// How this incarnation of the cluster began, if it isn't the first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Restoration {
+    /// When and where in the log.
+    pub at: Stamp,
+    /// Up to where the log was in the backup.
+    pub backup: Stamp,
+    /// The freeze of everything that it began under.
+    pub kill: KillId,
+    /// Until then a lease of the earlier incarnation may still run somewhere, and under any value of `max_staleness`: how it
+    /// was changed after the backup isn't known.
+    pub leases_end: ClusterTime,
 }
 
 /// A fleet.

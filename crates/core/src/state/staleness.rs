@@ -91,6 +91,9 @@ impl State {
     /// bound of a kill that is placed now (design 02).
     #[must_use]
     pub fn staleness_touched(&self, selector: &Selector) -> Millis {
+        if self.old_incarnation_may_lease() {
+            return MAX_STALENESS_CEILING;
+        }
         match &selector.agent {
             Some(agent) => self.way_to(&agent.fleet()).most(),
             // Labels, instances and lineages can be anywhere in the selector's reach.
@@ -102,8 +105,16 @@ impl State {
     /// lease given to an enforcer with these paths can last.
     #[must_use]
     pub fn staleness_of_paths(&self, paths: &[Scope]) -> Millis {
+        if self.old_incarnation_may_lease() {
+            return MAX_STALENESS_CEILING;
+        }
         let most = paths.iter().map(|path| self.most_under(path.as_ref())).max();
         most.unwrap_or_else(|| self.most_under(None))
+    }
+
+    /// Whether a lease from before a restore may still run. What was in force when it was given may be lost.
+    fn old_incarnation_may_lease(&self) -> bool {
+        self.restored.is_some_and(|restored| self.last.cluster_time < restored.leases_end)
     }
 
     fn options(&self, path: &str) -> Options {
@@ -294,7 +305,7 @@ impl State {
     /// Whether old values are remembered, so that answers may be larger than what is in force.
     #[must_use]
     pub fn remembers_staleness(&self) -> bool {
-        !self.old_staleness.is_empty()
+        !self.old_staleness.is_empty() || self.old_incarnation_may_lease()
     }
 }
 

@@ -52,7 +52,8 @@ impl Feed {
             | EnforcementEvent::RevocationEnded { .. }
             | EnforcementEvent::EdgeSet { .. }
             | EnforcementEvent::EdgeRemoved { .. }
-            | EnforcementEvent::TrustBundleSet(_) => {}
+            | EnforcementEvent::TrustBundleSet(_)
+            | EnforcementEvent::Restored { .. } => {}
         }
     }
 

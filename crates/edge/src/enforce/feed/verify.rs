@@ -23,6 +23,8 @@ impl Feed {
                 self.node_keys.insert(node, key);
                 self.keys_changed();
             }
+            // It comes in verified views only: in a frame it would be another chain's, and changes nothing.
+            EnforcementEvent::Restored { .. } => {}
             EnforcementEvent::TrustBundleSet(change) => {
                 let before = std::mem::take(&mut self.node_keys);
                 self.trust.follow(before, &change);
