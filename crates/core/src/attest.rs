@@ -4,6 +4,7 @@
 //! signature over one can't be taken for another. Verification yields an [`Attested`] position, which nothing else makes;
 //! so what must rest on a verified statement (permissions, the high-water mark) can ask for one by type.
 
+mod backup;
 mod bundle;
 mod error;
 
@@ -19,7 +20,8 @@ use crate::{
     time::{ClusterTime, WallTime},
 };
 
-pub use bundle::BundleStatement;
+pub use backup::BackupStatement;
+pub use bundle::{BundleStatement, KnownBundle, follow_changes};
 pub use error::AttestError;
 
 /// A position of the log that a node's signature vouches for, and the cluster time there.

@@ -5,7 +5,7 @@ use ed25519_dalek::{Signer, SigningKey};
 use proptest::prelude::{any, prop_assert, prop_assert_eq, proptest};
 
 use super::*;
-use crate::{ids::Version, merkle::MerkleTree};
+use crate::{event::TrustBundleChange, ids::Version, merkle::MerkleTree};
 
 const CLUSTER: ClusterId = ClusterId([7; 16]);
 const FIRST: Incarnation = Incarnation(1);
@@ -203,6 +203,41 @@ fn one_key_under_two_names_has_one_vote_and_bundles_are_in_order() {
         let unordered = BundleStatement { keys, ..statement };
         assert_eq!(unordered.verify(Version(1), &old(), &[]).unwrap_err().code(), "BUNDLE_KEYS");
     }
+}
+
+/// A change in which node `node` gets the key of `seed`, endorsed by nodes with these seeds.
+fn change(
+    version: u64,
+    before: &[(NodeId, PublicKey)],
+    node: u64,
+    seed: u8,
+    endorsers: &[(u64, u8)],
+) -> TrustBundleChange {
+    let mut keys = before.to_vec();
+    keys.iter_mut().filter(|(of, _)| of.0 == node).for_each(|(_, key)| *key = public(seed));
+    let (incarnation, version) = (FIRST, Version(version));
+    let bytes = BundleStatement { cluster_id: CLUSTER, incarnation, version, keys: &keys }.to_bytes();
+    let endorsements = endorsers.iter().map(|(node, seed)| (NodeId(*node), sign(*seed, &bytes))).collect();
+    TrustBundleChange { version, keys, endorsements, incarnation, old_keys_until: ClusterTime(0) }
+}
+
+#[test]
+fn a_history_is_followed_change_by_change_each_by_the_keys_before_it() {
+    let second = change(2, &old(), 1, 11, &[(1, 1), (2, 2)]);
+    let third = change(3, &second.keys, 2, 12, &[(1, 11), (3, 3)]);
+    let follow = |from: (Version, Vec<_>), changes: &[&TrustBundleChange]| {
+        follow_changes(CLUSTER, from, changes.iter().copied())
+    };
+    let proven = follow((Version(1), old()), &[&second, &third]).unwrap();
+    let all = [(Version(1), old()), (Version(2), second.keys.clone()), (Version(3), third.keys.clone())];
+    assert_eq!(proven, all);
+    let later = follow((Version(2), second.keys.clone()), &[&second, &third]).unwrap();
+    assert_eq!(later, all[1..], "what is contained already is passed over");
+    let gap = follow((Version(1), old()), &[&third]).unwrap_err();
+    assert_eq!(gap.code(), "BUNDLE_VERSION");
+    let by_the_new = change(3, &second.keys, 2, 12, &[(1, 1), (2, 12), (3, 13)]);
+    let refused = follow((Version(1), old()), &[&second, &by_the_new]).unwrap_err();
+    assert_eq!(refused, AttestError::TooFewEndorsements { got: 0, needed: 2 }, "replaced and new keys alone");
 }
 
 proptest! {

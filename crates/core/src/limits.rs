@@ -662,3 +662,18 @@ pub const ENROL_DEADLINE: Millis = Millis(30_000);
 pub const EDGE_STREAMS_PER_CONNECTION: u32 = 256;
 /// Calls at once on one connection of the public port: an enrolment makes them one after another.
 pub const PUBLIC_STREAMS_PER_CONNECTION: u32 = 4;
+
+// --- Backups (crates pki and node) -----------------------------------------------------------------------------------
+
+/// Keys that one backup is made for: an operations team, its escrow, and spares.
+pub const BACKUP_RECIPIENTS_MAX: usize = 64;
+/// Bytes of the part of a backup that stands in clear: recipients, at most so many, and a few lines.
+pub const BACKUP_HEADER_BYTES_MAX: usize = 64 * 1_024;
+/// Bytes of one part of a backup before encryption: one message of a stream.
+pub const BACKUP_PART_BYTES_MAX: usize = 256 * 1_024;
+/// Bytes of the signed statement at a backup's end, with the trust bundle to check it by: roots and all nodes.
+pub const BACKUP_STATEMENT_BYTES_MAX: usize = 1_024 * 1_024;
+/// Backups that a node makes at the same time; each holds a copy of the state alive.
+pub const BACKUPS_MAX: usize = 2;
+/// Parts of a backup that wait for a caller who reads slowly.
+pub const BACKUP_PARTS_WAITING_MAX: usize = 4;

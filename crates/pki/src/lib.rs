@@ -28,6 +28,7 @@
 //! **Identities**
 //! ```text
 //! NodeIdentity    .id() .tls() .signer() .bundle() .issuers() .trusted()   .renewed(Validity) .save_certificate(dir)
+//!   prepare_signing_key(dir) -> PublicKey   prepared_signing_key(dir) -> Option<StatementSigner>   adopt_signing_key(dir)
 //! PersonIdentity  .person() .tls() .signer() .bundle() .endpoints() .keys() -> (KeyHash, PublicKey) .renewal_request()
 //! TlsIdentity     .leaf() -> &LeafCertificate { cluster, subject, key_hash, validity }
 //! TrustBundle     .cluster() .version() .nodes() .roots() .majority() .canonical_bytes() .hash() to/from_json load save
@@ -99,6 +100,7 @@
 
 mod acceptor;
 mod authority;
+mod backup_key;
 mod base64url;
 mod certificate;
 mod cluster;
@@ -149,7 +151,10 @@ mod test_cluster;
 
 pub use acceptor::{Incoming, Listening, PortLimits, PublicLimits, PublicListening, listen, listen_public};
 pub use authority::{Authority, CertificateAlone, Refusal, RegisteredEdges};
-pub use certificate::{LeafCertificate, spki_hash, spki_hash_of_cert};
+pub use backup_key::{
+    BackupEnvelope, BackupKey, BackupKeyError, BackupOpener, BackupRecipient, BackupSealer, SealedKey,
+};
+pub use certificate::{LeafCertificate, spki_hash, spki_hash_of_cert, validities_in, validity_of};
 pub use cluster::{ClusterPki, NewNode};
 pub use connection::{ClientConnection, PeerIdentity, PublicCaller, TlsConnection};
 pub use dialer::Dialer;
@@ -160,7 +165,7 @@ pub use error::PkiError;
 pub use failure::TlsFailure;
 pub use issuer::Issuers;
 pub use join_token::{JoinSecret, JoinToken, JoinTokenError};
-pub use node_identity::NodeIdentity;
+pub use node_identity::{NodeIdentity, adopt_signing_key, prepare_signing_key, prepared_signing_key};
 pub use person_identity::PersonIdentity;
 pub use person_request::{IssuedPerson, PendingPerson, PersonRequest, VerifiedRequest};
 pub use port::{PortCounters, RefusedBecause, RefusedConnection};

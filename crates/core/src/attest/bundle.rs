@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::{AttestError, is_signed_by, opening};
 use crate::{
     command::{Signature, canonical},
+    event::TrustBundleChange,
     ids::{ClusterId, Incarnation, NodeId, PublicKey, Version},
     limits::NODES_MAX,
 };
@@ -63,4 +64,34 @@ impl BundleStatement<'_> {
         }
         Ok(())
     }
+}
+
+/// One bundle of a proven history: its version and its keys.
+pub type KnownBundle = (Version, Vec<(NodeId, PublicKey)>);
+
+/// Follows changes from a bundle that is believed, each checked by a majority of the keys before it, and answers all bundles
+/// on the way, the first one included. Changes that are in the first one already are passed over.
+///
+/// # Errors
+/// The first change that doesn't follow, as [`BundleStatement::verify`] says it.
+pub fn follow_changes<'a>(
+    cluster_id: ClusterId,
+    believed: KnownBundle,
+    changes: impl IntoIterator<Item = &'a TrustBundleChange>,
+) -> Result<Vec<KnownBundle>, AttestError> {
+    let first = believed.0;
+    let (mut version, mut keys) = believed;
+    let mut proven = vec![(version, keys.clone())];
+    for change in changes.into_iter().filter(|change| change.version > first) {
+        let statement = BundleStatement {
+            cluster_id,
+            incarnation: change.incarnation,
+            version: change.version,
+            keys: &change.keys,
+        };
+        statement.verify(version, &keys, &change.endorsements)?;
+        (version, keys) = (change.version, change.keys.clone());
+        proven.push((version, keys.clone()));
+    }
+    Ok(proven)
 }
