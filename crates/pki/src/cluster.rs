@@ -26,7 +26,7 @@ use crate::{
 /// The name that every node's certificate holds beside its own.
 const LOCALHOST: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 /// File stem of the exported root.
-const ROOT_STEM: &str = "root";
+pub(crate) const ROOT_STEM: &str = "root";
 
 /// A founding node.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -150,18 +150,18 @@ impl fmt::Debug for ClusterPki {
     }
 }
 
-fn node_keys(
+/// A node's names, with those by which it calls itself.
+pub(crate) fn with_localhost(hosts: &[String]) -> Vec<String> {
+    let others = LOCALHOST.iter().filter(|name| !hosts.iter().any(|host| host == *name));
+    hosts.iter().cloned().chain(others.map(ToString::to_string)).collect()
+}
+
+pub(crate) fn node_keys(
     issuers: &Issuers,
     node: &NewNode,
     validity: Validity,
 ) -> Result<(TlsIdentity, StatementSigner), PkiError> {
-    let mut hosts = node.hosts.clone();
-    for name in LOCALHOST {
-        if !hosts.iter().any(|host| host == name) {
-            hosts.push(name.into());
-        }
-    }
-    let hosts = parse_hosts(&hosts)?;
+    let hosts = parse_hosts(&with_localhost(&node.hosts))?;
     let key = TlsKey::generate()?;
     let chain = issuers.issue(&Subject::Node(node.id), &hosts, &key.public_key_info(), validity)?;
     Ok((TlsIdentity::new(chain, Arc::new(key))?, StatementSigner::generate()?))

@@ -119,6 +119,7 @@ mod person_identity;
 mod person_request;
 mod port;
 mod private_file;
+mod restored_nodes;
 mod source_limit;
 mod statement;
 mod subject;
@@ -169,6 +170,7 @@ pub use node_identity::{NodeIdentity, adopt_signing_key, prepare_signing_key, pr
 pub use person_identity::PersonIdentity;
 pub use person_request::{IssuedPerson, PendingPerson, PersonRequest, VerifiedRequest};
 pub use port::{PortCounters, RefusedBecause, RefusedConnection};
+pub use restored_nodes::{RestoredNode, RestoredNodes};
 pub use source_limit::SourceLimits;
 pub use statement::{SIGNATURE_BYTES, StatementSigner, verify_statement};
 pub use subject::{EdgeName, Role, Roles, Subject, SubjectError};
