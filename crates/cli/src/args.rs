@@ -2,6 +2,7 @@
 //!
 //! Values are parsed into the core's types here, so that a wrong one is refused before anything is sent.
 
+pub(crate) mod doctor;
 pub(crate) mod enforcement;
 pub(crate) mod enforcers;
 pub(crate) mod kill;
@@ -9,6 +10,7 @@ pub(crate) mod people;
 pub(crate) mod registry;
 pub(crate) mod relay;
 pub(crate) mod sidecar;
+pub(crate) mod trust;
 pub(crate) mod values;
 
 use std::{path::PathBuf, time::Duration};
@@ -21,12 +23,14 @@ use haltline_core::{
 use haltline_pki::Endpoint;
 
 use crate::exit;
+use doctor::DoctorArgs;
 use enforcement::EnforcementCommand;
 use enforcers::{EdgeCommand, ReceiptCommand};
 use kill::{KillArgs, KillsArgs, RevokeArgs};
 use people::OperatorCommand;
 use registry::{AgentCommand, FleetCommand};
 use relay::RelayCommand;
+use trust::{NodeCommand, TrustCommand};
 
 /// Stops fleets of AI agents, and proves that the stop landed.
 #[derive(Debug, Parser)]
@@ -122,10 +126,12 @@ pub enum Command {
     Demo(DemoArgs),
     /// Create a cluster: its root key, its nodes' directories, and the first admin
     Init(InitArgs),
-    /// Run one node
+    /// Run one node, or prepare its next signing key
     Node(NodeArgs),
     /// Show the cluster and each of its nodes
     Status,
+    /// Find what is wrong, or will be, with the cluster, or with this machine's node
+    Doctor(DoctorArgs),
 
     /// Stop a fleet, an agent, or everything that a selector names
     Kill(KillArgs),
@@ -166,6 +172,10 @@ pub enum Command {
     /// Show and verify the signed receipts of kills
     #[command(subcommand)]
     Receipt(ReceiptCommand),
+
+    /// Show and replace the keys that nodes sign with
+    #[command(subcommand)]
+    Trust(TrustCommand),
 
     /// Follow kills until they are enforced everywhere
     #[command(subcommand)]
@@ -237,8 +247,11 @@ pub enum Distance {
 /// See [`Command::Node`].
 #[derive(Debug, Args)]
 pub struct NodeArgs {
+    /// What to do other than run it
+    #[command(subcommand)]
+    pub command: Option<NodeCommand>,
     /// The node's configuration; every key is also an environment variable, which wins
-    #[arg(long, env = "HALTLINE_CONFIG", value_name = "FILE")]
+    #[arg(long, global = true, env = "HALTLINE_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Print the configuration in effect, with every default, and end
     #[arg(long)]

@@ -3,13 +3,16 @@
 pub(crate) mod agent;
 pub(crate) mod agent_token;
 pub(crate) mod approvals;
+mod check_config;
 mod completions;
 mod describe;
+mod doctor;
 mod done;
 mod edge;
 mod edge_token;
 pub(crate) mod enforcement;
 mod events;
+mod findings;
 mod fleet;
 pub(crate) mod init;
 pub(crate) mod kill;
@@ -25,6 +28,7 @@ mod revocations;
 mod sidecar;
 mod staleness;
 pub(crate) mod status;
+pub(crate) mod trust;
 
 use haltline_core::command::{Approve, Command as CoreCommand, Resume, Withdraw};
 use haltline_wire::v1;
@@ -55,10 +59,11 @@ pub(crate) async fn run(cli: Cli, screen: Screen) -> Result<Exit, Failure> {
     match command {
         Command::Completions(args) => completions::print(args.shell),
         Command::Init(args) => init::run(&args, screen),
-        Command::Node(args) => node::run(&args).await,
+        Command::Node(args) => node::run(&args, screen).await,
         Command::Demo(args) => crate::demo::run(&args, screen).await,
         Command::DemoEdge(args) => crate::demo::edge_worker::run(&args).await,
         Command::Operator(command) => operator::run(command, &global, screen).await,
+        Command::Doctor(args) => doctor::run(&args, &global, screen).await,
         Command::Status => status::run(&Session::open(&global, screen)?).await,
         Command::Kill(args) => kill::run(&Session::open(&global, screen)?, args).await,
         Command::Kills(args) => kills::run(&Session::open(&global, screen)?, args).await,
@@ -89,6 +94,7 @@ pub(crate) async fn run(cli: Cli, screen: Screen) -> Result<Exit, Failure> {
         Command::Edges(args) => edge::list(&Session::open(&global, screen)?, args).await,
         Command::Relay(command) => relay::execute(command, screen).await,
         Command::Receipt(command) => receipt::run(command, &global, screen).await,
+        Command::Trust(command) => trust::run(&Session::open(&global, screen)?, command).await,
         Command::Enforcement(command) => enforcement::run(&Session::open(&global, screen)?, command).await,
         Command::Events(args) => events::run(&Session::open(&global, screen)?, &args).await,
     }

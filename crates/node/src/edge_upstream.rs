@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 use haltline_consensus::{AppliedEntry, AppliedPosition, Consensus, Entries, FeedError};
 use haltline_core::{
     attest::{FreshStatement, SnapshotStatement},
+    command::RevocationTarget,
     ids::{Digest, Incarnation, Nonce},
     path::FleetPath,
     state::KeyOwner,
@@ -13,23 +14,24 @@ use haltline_core::{
 use haltline_hub::{
     Admitted, Entry, Feed, FeedEnd, Origin, SignedView, Start, Statement, Upstream, UpstreamError,
 };
-use haltline_pki::{NodeIdentity, PeerIdentity};
+use haltline_pki::{NodeIdentity, PeerIdentity, StatementSigner};
 use haltline_wire::{refusal::Refusal, v1};
 use sha2::{Digest as _, Sha256};
 
-use crate::refused::Refused;
+use crate::{refused::Refused, signing::Signing};
 
 /// See the module.
 pub(crate) struct NodeUpstream {
     consensus: Consensus,
     identity: NodeIdentity,
+    signing: Arc<Signing>,
     /// Fixed by the founding entry; a restore from backup is another process.
     incarnation: OnceLock<Incarnation>,
 }
 
 impl NodeUpstream {
-    pub(crate) fn new(consensus: Consensus, identity: NodeIdentity) -> Arc<Self> {
-        Arc::new(Self { consensus, identity, incarnation: OnceLock::new() })
+    pub(crate) fn new(consensus: Consensus, identity: NodeIdentity, signing: Arc<Signing>) -> Arc<Self> {
+        Arc::new(Self { consensus, identity, signing, incarnation: OnceLock::new() })
     }
 
     /// The incarnation, once the founding entry is applied.
@@ -42,7 +44,13 @@ impl NodeUpstream {
         Ok(*self.incarnation.get_or_init(|| cluster.incarnation))
     }
 
-    fn sign_fresh(&self, incarnation: Incarnation, at: AppliedPosition, root: Nonce) -> Statement {
+    fn sign_fresh(
+        &self,
+        signer: &StatementSigner,
+        incarnation: Incarnation,
+        at: AppliedPosition,
+        root: Nonce,
+    ) -> Statement {
         let statement = FreshStatement {
             cluster_id: self.identity.bundle().cluster(),
             incarnation,
@@ -57,7 +65,7 @@ impl NodeUpstream {
             index: at.index,
             chain: at.chain,
             cluster_time: at.stamp.cluster_time,
-            signature: self.identity.signer().sign(&statement.to_bytes()),
+            signature: signer.sign(&statement.to_bytes()),
             layers: Vec::new(),
         }
     }
@@ -67,6 +75,7 @@ impl NodeUpstream {
         let published = self.consensus.state();
         let state = &published.state;
         let cluster = state.cluster().ok_or_else(unfounded)?;
+        let signer = self.signing.signer(state).map_err(|error| unavailable(error.to_string()))?;
         let body = state.view().encode();
         let (stamp, chain) = (state.last_stamp(), state.chain());
         let statement = SnapshotStatement {
@@ -89,7 +98,7 @@ impl NodeUpstream {
             body_sha256: statement.body_sha256.0.into(),
             body_bytes: body.len() as u64,
             node: self.identity.id().0,
-            signature: self.identity.signer().sign(&statement.to_bytes()).into(),
+            signature: signer.sign(&statement.to_bytes()).into(),
         };
         Ok(SignedView { header, body: body.into() })
     }
@@ -123,14 +132,16 @@ impl Upstream for NodeUpstream {
 
     async fn fresh(&self, root: Nonce) -> Result<Statement, UpstreamError> {
         self.consensus.read_barrier().await.map_err(|error| unavailable(error.to_string()))?;
-        let at = self.consensus.position();
-        Ok(self.sign_fresh(self.incarnation()?, at, root))
+        let signing = self.signing.position(&self.consensus);
+        let (signer, at) = signing.map_err(|error| unavailable(error.to_string()))?;
+        Ok(self.sign_fresh(&signer, self.incarnation()?, at, root))
     }
 
     async fn snapshot(&self) -> Result<SignedView, UpstreamError> {
         let source = Self {
             consensus: self.consensus.clone(),
             identity: self.identity.clone(),
+            signing: Arc::clone(&self.signing),
             incarnation: OnceLock::new(),
         };
         let encoded = tokio::task::spawn_blocking(move || source.signed_view()).await;
@@ -143,6 +154,9 @@ impl Upstream for NodeUpstream {
             return Err(unregistered());
         };
         let published = self.consensus.state();
+        if published.state.revocations().contains_key(&RevocationTarget::Key(peer.key_hash)) {
+            return Err(unregistered());
+        }
         let record = published.state.edges().get(&name).ok_or_else(unregistered)?;
         Ok(Admitted {
             name,

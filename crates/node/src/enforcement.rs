@@ -17,7 +17,7 @@ mod run;
 mod standing;
 mod streams;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc};
 
 use haltline_consensus::Consensus;
 use haltline_core::{
@@ -36,20 +36,18 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{edge_upstream::NodeUpstream, refused::Refused};
+use crate::{edge_upstream::NodeUpstream, refused::Refused, signing::Signing};
 
 pub(crate) use peers::Peers;
 pub(crate) use progress::Progress;
 
 use members::MembershipBook;
 
-/// How soon to ask a hub again that is about to take an entry up.
-const HUB_PACE: Duration = Duration::from_millis(1);
-
 /// What every run needs. Held in an [`Arc`].
 pub(crate) struct Enforcements {
     consensus: Consensus,
     identity: NodeIdentity,
+    signing: Arc<Signing>,
     hub: Hub<NodeUpstream>,
     peers: Peers,
     drift: Drift,
@@ -62,14 +60,14 @@ pub(crate) struct Enforcements {
 impl Enforcements {
     pub(crate) fn new(
         consensus: Consensus,
-        identity: NodeIdentity,
+        (identity, signing): (NodeIdentity, Arc<Signing>),
         hub: Hub<NodeUpstream>,
         peers: Peers,
         drift: Drift,
         stopping: CancellationToken,
     ) -> Arc<Self> {
         let (members, runs, tasks) = Default::default();
-        Arc::new(Self { consensus, identity, hub, peers, drift, members, runs, stopping, tasks })
+        Arc::new(Self { consensus, identity, signing, hub, peers, drift, members, runs, stopping, tasks })
     }
 
     /// Starts runs for kills as they are placed, while this node leads, until the node stops.
@@ -100,7 +98,7 @@ impl Enforcements {
         loop {
             match self.hub.watch(kill.clone()) {
                 // The hub takes entries up right after they are applied.
-                Err(TrackerError::NotApplied { .. }) => tokio::time::sleep(HUB_PACE).await,
+                Err(TrackerError::NotApplied { .. }) => self.hub.reached(kill.index).await,
                 answer => return answer.map_err(Refused::Tracker),
             }
         }
@@ -216,6 +214,6 @@ fn edge_stream(node: NodeId, edge: EdgeStatus) -> v1::EdgeStream {
         version: edge.version,
         region: edge.region,
         connected_ms: edge.connected.0,
-        granted_index: 0,
+        granted_index: edge.granted.0,
     }
 }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use haltline_consensus::{AppliedEntry, FeedError};
-use haltline_core::state::change::ChangeKind;
+use haltline_core::{command::RevocationTarget, state::change::ChangeKind};
 use haltline_pki::Listening;
 
 use crate::context::Context;
@@ -71,6 +71,7 @@ fn removes_keys(entry: &AppliedEntry) -> bool {
                 | ChangeKind::PersonRemoved { .. }
                 | ChangeKind::EdgeEnrolled { .. }
                 | ChangeKind::EdgeRemoved { .. }
+                | ChangeKind::Revoked { target: RevocationTarget::Key(_), .. }
         )
     };
     entry.changes.iter().any(|change| removes(&change.kind))

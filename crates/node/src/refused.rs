@@ -12,6 +12,8 @@ use haltline_pki::{PkiError, Subject, token::TokenError};
 use haltline_wire::{convert::ConvertError, refusal::Refusal};
 use tonic::{Code, Status};
 
+use crate::signing::NoSigningKey;
+
 /// An election is usually over by then.
 const RETRY_LEADER: Duration = Duration::from_millis(250);
 /// A queue that was full has usually moved by then.
@@ -135,6 +137,12 @@ pub(crate) enum Refused {
     /// The token can't be made.
     #[error("the credential is recorded, but its token can't be made: {0}")]
     Token(String),
+    /// The key that was prepared can't be read.
+    #[error("this node's next signing key can't be read: {0}")]
+    PreparedKey(PkiError),
+    /// The key that the bundle names isn't here.
+    #[error(transparent)]
+    SigningKey(NoSigningKey),
     /// The node is stopping.
     #[error("this node is stopping; call another one")]
     Stopping,
@@ -177,6 +185,8 @@ impl Refused {
                 let field = if is_scope { "scope" } else { "audience" };
                 refusal(Code::InvalidArgument, "TOKEN_IMPOSSIBLE").blaming(field)
             }
+            Self::PreparedKey(_) => refusal(Code::FailedPrecondition, "PREPARED_KEY_UNREADABLE"),
+            Self::SigningKey(_) => refusal(Code::Unavailable, "SIGNING_KEY_MISSING"),
             Self::CredentialEnded => refusal(Code::FailedPrecondition, "CREDENTIAL_ENDED"),
         }
     }

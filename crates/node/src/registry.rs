@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use haltline_consensus::Consensus;
-use haltline_core::{ids::KeyHash, state::KeyOwner};
+use haltline_core::{command::RevocationTarget, ids::KeyHash, state::KeyOwner};
 use haltline_pki::{Authority, Refusal, Subject, TrustBundle};
 
 /// Admits the keys that the applied state knows. Before the cluster's first entry is applied nobody is known but the
@@ -26,6 +26,7 @@ impl Authority for Registry {
         if !state.is_founded() {
             return self.bundle.admit(subject, key_hash).map_err(|_| Refusal::NotReady);
         }
+        let is_revoked = state.revocations().contains_key(&RevocationTarget::Key(*key_hash));
         let (is_theirs, is_known) = match subject {
             Subject::Person(person) => {
                 (state.person_by_key(key_hash) == Some(person), state.people().contains_key(person))
@@ -36,7 +37,8 @@ impl Authority for Registry {
             Subject::Edge(edge) => {
                 let is_theirs =
                     matches!(state.key_owners().get(key_hash), Some(KeyOwner::Edge(owner)) if owner == edge);
-                (is_theirs, state.edges().contains_key(edge))
+                // People and nodes lose a key by `operator` verbs and a new bundle; an enforcer whose key is revoked is out.
+                (is_theirs && !is_revoked, state.edges().contains_key(edge))
             }
         };
         match (is_theirs, is_known) {

@@ -4,6 +4,7 @@
 //! tls.crt      chain: leaf, node intermediate        0644
 //! tls.key      ECDSA P-256, PKCS#8 PEM               0600
 //! signing.key  Ed25519, PKCS#8 PEM (RFC 8410)        0600
+//! next-signing.key  the key that will follow signing.key, if one was prepared   0600
 //! trust.json   trust bundle                          0644
 //! ca/          node, edge and person intermediates: <role>.crt 0644, <role>.key 0600
 //! ```
@@ -13,7 +14,7 @@
 
 use std::{path::Path, sync::Arc};
 
-use haltline_core::ids::NodeId;
+use haltline_core::ids::{NodeId, PublicKey};
 
 use crate::{
     error::PkiError,
@@ -28,7 +29,45 @@ use crate::{
 
 pub(crate) const SIGNING_KEY_FILE: &str = "signing.key";
 pub(crate) const TRUST_FILE: &str = "trust.json";
+/// A key that was prepared and is not in force yet.
+const NEXT_SIGNING_KEY_FILE: &str = "next-signing.key";
 const ISSUERS_DIRECTORY: &str = "ca";
+
+/// Makes the key that a node will sign with once the trust bundle names it, beside the one that it signs with now. One that
+/// was prepared already stays: people may have agreed on it.
+///
+/// # Errors
+/// [`PkiError::Io`], [`PkiError::Crypto`]; [`PkiError::Exposed`] if others can read the one that is there.
+pub fn prepare_signing_key(directory: &Path) -> Result<PublicKey, PkiError> {
+    // Only beside a key of its own: a typed path mustn't make a directory of strange keys.
+    StatementSigner::load(&directory.join(SIGNING_KEY_FILE))?;
+    if let Some(prepared) = prepared_signing_key(directory)? {
+        return Ok(prepared.public_key());
+    }
+    let signer = StatementSigner::generate()?;
+    signer.save(&directory.join(NEXT_SIGNING_KEY_FILE))?;
+    Ok(signer.public_key())
+}
+
+/// The key that was prepared, if any.
+///
+/// # Errors
+/// [`PkiError::Exposed`] if others can read it, [`PkiError::Malformed`], [`PkiError::Io`].
+pub fn prepared_signing_key(directory: &Path) -> Result<Option<StatementSigner>, PkiError> {
+    let path = directory.join(NEXT_SIGNING_KEY_FILE);
+    match std::fs::symlink_metadata(&path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        _ => StatementSigner::load(&path).map(Some),
+    }
+}
+
+/// Puts the prepared key in the place of the one before, which is gone then. Whole or not at all.
+///
+/// # Errors
+/// [`PkiError::Io`].
+pub fn adopt_signing_key(directory: &Path) -> Result<(), PkiError> {
+    private_file::replace(&directory.join(NEXT_SIGNING_KEY_FILE), &directory.join(SIGNING_KEY_FILE))
+}
 
 /// Everything that makes a process this node. Cheap to clone.
 #[derive(Debug, Clone)]

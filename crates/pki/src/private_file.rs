@@ -69,6 +69,15 @@ pub(crate) fn write(path: &Path, content: &[u8], access: Access) -> Result<(), P
         .map_err(|source| PkiError::io("sync directory", directory, source))
 }
 
+/// Puts a file durably in the place of another one beside it.
+pub(crate) fn replace(from: &Path, to: &Path) -> Result<(), PkiError> {
+    fs::rename(from, to).map_err(|source| PkiError::io("rename to", to, source))?;
+    let directory = to.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(directory)
+        .and_then(|directory| directory.sync_all())
+        .map_err(|source| PkiError::io("sync directory", directory, source))
+}
+
 fn temporary_beside(path: &Path) -> Result<PathBuf, PkiError> {
     let mut name = path.file_name().unwrap_or_default().to_os_string();
     let mut salt = [0; 8];

@@ -12,6 +12,7 @@ mod enforcer;
 mod outcome;
 mod receipt;
 mod resource;
+mod trust;
 mod value;
 
 pub use command::{bare_command, request};
@@ -21,6 +22,7 @@ pub use outcome::{adjusted, outcome_reply, reply};
 pub use resource::{
     agent, approval, blast_radius, event, fleet, kill, lifted_kill, node, person, revocation,
 };
+pub use trust::{node_signing_key, node_signing_keys, trust};
 pub use value::{effective_limits, pattern, person_name};
 
 use haltline_core::{

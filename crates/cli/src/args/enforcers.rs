@@ -131,11 +131,19 @@ Nothing is asked of any node: the file and a trust bundle suffice.
 Examples:
   haltline receipt show kill-17 --out kill-17.receipt.json
   haltline receipt verify kill-17.receipt.json
-  haltline receipt verify kill-17.receipt.json --trust-bundle bundle.json")]
+  haltline receipt verify kill-17.receipt.json --trust-bundle bundle.json
+
+If the node's key was replaced since the bundle was made, the changes prove the new one, and a receipt by the old one still
+holds:
+  haltline trust export keys.json
+  haltline receipt verify kill-17.receipt.json --changes keys.json")]
 pub struct ReceiptVerifyArgs {
     /// The receipt, as `haltline receipt show --out` or `-o json` wrote it
     pub file: PathBuf,
     /// The cluster's trust bundle [default: the one in your identity]
     #[arg(long, value_name = "FILE")]
     pub trust_bundle: Option<PathBuf>,
+    /// The changes of the nodes' keys since that bundle, as `haltline trust export` wrote them
+    #[arg(long, value_name = "FILE")]
+    pub changes: Option<PathBuf>,
 }

@@ -10,8 +10,10 @@ use std::{
 };
 
 use haltline_core::{
+    attest::{KnownBundle, follow_changes},
     command::Signature,
-    ids::{ClusterId, Incarnation, KillId, NodeId, PublicKey},
+    event::TrustBundleChange,
+    ids::{ClusterId, Incarnation, KillId, NodeId},
     limits::RECEIPT_FILE_BYTES_MAX,
     receipt::{EnforcedRule, Fenced, FencedWhy, MemberClear, Receipt, SignedReceipt},
 };
@@ -19,7 +21,7 @@ use haltline_pki::{PersonIdentity, TrustBundle};
 use haltline_wire::v1::{self, enforcement_service_client::EnforcementServiceClient};
 use serde_json::{Value, json};
 
-use super::{Session, describe, resource};
+use super::{Session, describe, resource, trust};
 use crate::{
     args::{
         Global,
@@ -53,7 +55,12 @@ pub(super) async fn run(command: ReceiptCommand, global: &Global, screen: Screen
 
 async fn show(session: &Session, args: &ReceiptShowArgs) -> Result<Exit, Failure> {
     let signed = fetch(&session.client, args.kill).await?;
-    Keys::of_bundle(session.client.identity().bundle()).check(&signed)?;
+    let bundle = session.client.identity().bundle();
+    if Keys::of_bundle(bundle).check(&signed).is_err() {
+        // The node may have another key by now, which the changes prove.
+        let changes = trust::Trust::ask(&session.client).await?.changes;
+        Keys::with_changes(bundle, &changes)?.check(&signed)?;
+    }
     if let Some(out) = &args.out {
         write(out, &signed)?;
     }
@@ -83,16 +90,26 @@ pub(crate) async fn fetch(client: &Client, kill: KillId) -> Result<SignedReceipt
     }
 }
 
-/// Whom a receipt is believed: the cluster, and its nodes' keys.
+/// Whom a receipt is believed: the cluster, and its nodes' keys in every bundle that is proven.
 struct Keys {
     cluster: ClusterId,
-    nodes: Vec<(NodeId, PublicKey)>,
+    /// The oldest first.
+    bundles: Vec<KnownBundle>,
 }
 
 impl Keys {
     fn of_bundle(bundle: &TrustBundle) -> Self {
-        let nodes = bundle.nodes().iter().map(|(node, keys)| (*node, keys.signing_key)).collect();
-        Self { cluster: bundle.cluster(), nodes }
+        Self { cluster: bundle.cluster(), bundles: vec![trust::known(bundle)] }
+    }
+
+    /// The keys of a bundle and of all that follow from it.
+    fn with_changes(bundle: &TrustBundle, changes: &[TrustBundleChange]) -> Result<Self, Failure> {
+        let cluster = bundle.cluster();
+        let bundles = follow_changes(cluster, trust::known(bundle), changes).map_err(|error| {
+            let message = format!("the changes of the keys don't follow from the trust bundle: {error}");
+            Failure::new(Exit::Broken, error.code(), message)
+        })?;
+        Ok(Self { cluster, bundles })
     }
 
     fn load(args: &ReceiptVerifyArgs, global: &Global) -> Result<Self, Failure> {
@@ -100,11 +117,19 @@ impl Keys {
             "name the cluster's trust bundle with --trust-bundle FILE, or your identity with --identity DIR";
         let usage =
             |error: haltline_pki::PkiError| Failure { exit: Exit::Usage, ..Failure::from(error) }.hint(hint);
-        match &args.trust_bundle {
-            Some(file) => Ok(Self::of_bundle(&TrustBundle::load(file).map_err(usage)?)),
-            None => {
-                let identity = PersonIdentity::load(&identity_directory(global)).map_err(usage)?;
-                Ok(Self::of_bundle(identity.bundle()))
+        let bundle = match &args.trust_bundle {
+            Some(file) => TrustBundle::load(file).map_err(usage)?,
+            None => PersonIdentity::load(&identity_directory(global)).map_err(usage)?.bundle().clone(),
+        };
+        match &args.changes {
+            None => Ok(Self::of_bundle(&bundle)),
+            Some(file) => {
+                let wrong = |why: String| {
+                    Failure::usage(format!("can't read {}: {why}", file.display()))
+                        .hint("`haltline trust export FILE` writes one")
+                };
+                let changes = trust::changes_from_json(&read_text(file).map_err(wrong)?).map_err(wrong)?;
+                Self::with_changes(&bundle, &changes)
             }
         }
     }
@@ -118,9 +143,24 @@ impl Keys {
             );
             return Err(Failure::new(Exit::Broken, "WRONG_CLUSTER", message));
         }
-        let key = |id: NodeId| self.nodes.iter().find(|(node, _)| *node == id).map(|(_, key)| *key);
-        signed.verify(key).map_err(|error| {
-            Failure::new(Exit::Broken, error.code(), format!("the receipt doesn't hold: {error}"))
+        // A key that was replaced meanwhile signed what it signed.
+        let mut refused = None;
+        for (_, keys) in self.bundles.iter().rev() {
+            let key = |id: NodeId| keys.iter().find(|(node, _)| *node == id).map(|(_, key)| *key);
+            match signed.verify(key) {
+                Ok(()) => return Ok(()),
+                Err(error) => drop(refused.get_or_insert(error)),
+            }
+        }
+        refused.map_or(Ok(()), |error| {
+            let failure =
+                Failure::new(Exit::Broken, error.code(), format!("the receipt doesn't hold: {error}"));
+            let (version, _) = self.bundles.last().cloned().unwrap_or_default();
+            Err(failure.hint(format!(
+                "the keys known here are those up to version {version} of the trust bundle; if node {} has a new one since, \
+                 `haltline trust export FILE` proves it: give it with --changes FILE",
+                receipt.signer
+            )))
         })
     }
 }
@@ -129,16 +169,24 @@ impl Keys {
 fn read(path: &Path) -> Result<SignedReceipt, Failure> {
     let cant =
         |error: &dyn std::fmt::Display| Failure::usage(format!("can't read {}: {error}", path.display()));
-    let mut text = String::new();
-    let file = File::open(path).map_err(|error| cant(&error))?;
-    file.take(RECEIPT_FILE_BYTES_MAX + 1).read_to_string(&mut text).map_err(|error| cant(&error))?;
-    if text.len() as u64 > RECEIPT_FILE_BYTES_MAX {
-        return Err(cant(&format!("it is larger than {RECEIPT_FILE_BYTES_MAX} bytes, so it is no receipt")));
-    }
+    let text = read_text(path).map_err(|why| cant(&why))?;
     parse(&text).map_err(|failure| match failure.exit {
         Exit::Usage => cant(&failure.message).hint("`haltline receipt show KILL --out FILE` writes one"),
         _ => failure,
     })
+}
+
+/// A file of bounded size.
+fn read_text(path: &Path) -> Result<String, String> {
+    let mut text = String::new();
+    let file = File::open(path).map_err(|error| error.to_string())?;
+    file.take(RECEIPT_FILE_BYTES_MAX + 1).read_to_string(&mut text).map_err(|error| error.to_string())?;
+    if text.len() as u64 > RECEIPT_FILE_BYTES_MAX {
+        return Err(format!(
+            "it is larger than {RECEIPT_FILE_BYTES_MAX} bytes, so it isn't what it should be"
+        ));
+    }
+    Ok(text)
 }
 
 fn parse(text: &str) -> Result<SignedReceipt, Failure> {
@@ -162,7 +210,7 @@ fn parse(text: &str) -> Result<SignedReceipt, Failure> {
     }
 }
 
-fn bytes_of_hex(text: &str) -> Option<Vec<u8>> {
+pub(super) fn bytes_of_hex(text: &str) -> Option<Vec<u8>> {
     let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|value| u8::try_from(value).ok());
     let pairs = text.as_bytes().chunks(2);
     pairs.map(|pair| Some(digit(*pair.first()?)? << 4 | digit(*pair.get(1)?)?)).collect()

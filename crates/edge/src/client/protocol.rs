@@ -27,7 +27,6 @@ use haltline_core::{
     lease::{BootNanos, LeaseBook, Nanos},
     mark::{ChainHistory, HighWaterMark},
     time::Millis,
-    view::ViewError,
 };
 use haltline_pki::KnownHub;
 use haltline_wire::v1;
@@ -431,7 +430,11 @@ impl Protocol {
     ) -> Result<(HighWaterMark, ViewBody, Trust), SyncRefusal> {
         let (at, view) = match self.verify(snapshot) {
             Ok(at) => (at, self.decode(snapshot, &at)?),
-            Err(SyncRefusal::Statement(refused)) => return self.verify_by_its_changes(snapshot, refused),
+            Err(SyncRefusal::Statement(
+                refused @ (AttestError::UnknownKey { .. } | AttestError::BadSignature { .. }),
+            )) => {
+                return self.verify_by_its_changes(snapshot, refused);
+            }
             Err(refused) => return Err(refused),
         };
         let trust = self.trust.through_view(view.bundle_version(), view.trust_history())?;
@@ -447,8 +450,7 @@ impl Protocol {
         snapshot: &StoredSnapshot,
         refused: AttestError,
     ) -> Result<(HighWaterMark, ViewBody, Trust), SyncRefusal> {
-        let unread = |error: ViewError| SyncRefusal::SnapshotContent { why: error.to_string() };
-        let view = ViewBody::decode(&snapshot.body).map_err(unread)?;
+        let Ok(view) = ViewBody::decode(&snapshot.body) else { return Err(refused.into()) };
         let trust = self.trust.through_view(view.bundle_version(), view.trust_history())?;
         let (held, got) = (trust.version(), view.bundle_version());
         if held < got {

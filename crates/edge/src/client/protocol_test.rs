@@ -564,14 +564,15 @@ fn new_keys_count_once_a_majority_of_the_old_ones_and_a_statement_stand_behind_t
     let fourth = Signer { node: NodeId(4), key: &fresh_key };
     let keys = [&node_keys()[..2], &[(NodeId(4), fresh_key.public_key())]].concat();
     let change = bundle_change(1, 2, keys, &[node(1), node(3)]);
+    let before = hub.clone();
     hub.commit(&[EnforcementEvent::TrustBundleSet(Box::new(change))]);
     edge.frame(hub.frame_after(EventSeq(1))).unwrap();
 
     let probe = edge.probe();
     assert_eq!(
-        code(edge.fresh(hub.fresh_by(fourth, &probe, EDGE))),
+        code(edge.fresh(before.fresh_by(fourth, &probe, EDGE))),
         "UNKNOWN_KEY",
-        "a frame alone changes no key"
+        "a frame alone changes no key: this statement is of before the change"
     );
     assert_eq!(edge.witness.lease(), None);
     let probe = edge.probe();
@@ -581,6 +582,90 @@ fn new_keys_count_once_a_majority_of_the_old_ones_and_a_statement_stand_behind_t
     edge.fresh(hub.fresh_by(fourth, &probe, EDGE)).unwrap();
     let probe = edge.probe();
     assert_eq!(code(edge.fresh(hub.fresh_by(node(3), &probe, EDGE))), "UNKNOWN_KEY", "the old key is gone");
+}
+
+#[test]
+fn a_node_signs_with_its_new_key_from_the_change_on() {
+    let mut hub = FakeHub::founded(1);
+    let mut edge = Edge::synced(&hub);
+    let new: Vec<_> = (1..=3).map(|_| StatementSigner::generate().unwrap()).collect();
+    let keys = (1..=3).zip(&new).map(|(id, key)| (NodeId(id), key.public_key())).collect();
+    let change = bundle_change(1, 2, keys, &[node(1), node(2)]);
+    hub.commit(&[EnforcementEvent::TrustBundleSet(Box::new(change))]);
+    edge.frame(hub.frame_after(EventSeq(1))).unwrap();
+    let probe = edge.probe();
+    let by_new = Signer { node: NodeId(1), key: &new[0] };
+    let effects = edge.fresh(hub.fresh_by(by_new, &probe, EDGE)).unwrap();
+    assert!(effects.contains(&Effect::KeysChanged), "all keys at once");
+    assert!(edge.permits());
+}
+
+/// Every node's key is replaced twice, each time endorsed by the keys before.
+fn all_replaced_twice(hub: &mut FakeHub) -> Vec<StatementSigner> {
+    let new: Vec<_> = (0..6).map(|_| StatementSigner::generate().unwrap()).collect();
+    let signers = |from: usize| -> Vec<Signer<'_>> {
+        (1..=3).map(|id| Signer { node: NodeId(id), key: &new[from + id as usize - 1] }).collect()
+    };
+    let keys = |signers: &[Signer<'_>]| signers.iter().map(|by| (by.node, by.key.public_key())).collect();
+    let first = bundle_change(1, 2, keys(&signers(0)), &[node(1), node(3)]);
+    let second = bundle_change(1, 3, keys(&signers(3)), &signers(0)[..2]);
+    hub.commit(&[EnforcementEvent::TrustBundleSet(Box::new(first))]);
+    hub.commit(&[EnforcementEvent::TrustBundleSet(Box::new(second))]);
+    new
+}
+
+#[test]
+fn a_snapshot_proves_the_keys_by_which_it_is_signed() {
+    let mut hub = FakeHub::founded(1);
+    let mut edge = Edge::synced(&hub);
+    edge.renew(&hub).unwrap();
+    let new = all_replaced_twice(&mut hub);
+    let by_latest = Signer { node: NodeId(2), key: &new[4] };
+    let effects = edge.protocol.install(&hub.snapshot_by(by_latest), &edge.witness).unwrap();
+    assert!(effects.contains(&Effect::KeysChanged));
+    assert_eq!(edge.protocol.trust().version(), haltline_core::ids::Version(3));
+    assert_eq!(edge.protocol.trust().changes().len(), 2, "kept as their own proof");
+    let probe = edge.probe();
+    edge.fresh(hub.fresh_by(by_latest, &probe, EDGE)).unwrap();
+    let probe = edge.probe();
+    assert_eq!(code(edge.fresh(hub.fresh_by(node(2), &probe, EDGE))), "BAD_SIGNATURE", "an old key");
+}
+
+#[test]
+fn a_snapshot_whose_keys_no_majority_of_those_before_endorsed_is_refused() {
+    let mut hub = FakeHub::founded(1);
+    let mut edge = Edge::synced(&hub);
+    edge.renew(&hub).unwrap();
+    let held = (edge.protocol.held(), edge.protocol.trust().version());
+    let thief: Vec<_> = (0..3).map(|_| StatementSigner::generate().unwrap()).collect();
+    let signers: Vec<_> =
+        (1..=3).zip(&thief).map(|(id, key)| Signer { node: NodeId(id), key }).collect();
+    let keys: Vec<_> = signers.iter().map(|by| (by.node, by.key.public_key())).collect();
+    for endorsers in [&signers[..], &[node(1), signers[1], signers[2]], &[]] {
+        let mut forged = hub.clone();
+        let change = bundle_change(1, 2, keys.clone(), endorsers);
+        forged.commit(&[EnforcementEvent::TrustBundleSet(Box::new(change))]);
+        let refused = edge.protocol.install(&forged.snapshot_by(signers[0]), &edge.witness);
+        assert_eq!(code(refused), "TOO_FEW_ENDORSEMENTS");
+    }
+    // A true history under which somebody else signs.
+    all_replaced_twice(&mut hub);
+    let refused = edge.protocol.install(&hub.snapshot_by(signers[0]), &edge.witness);
+    assert_eq!(code(refused), "BAD_SIGNATURE");
+    assert_eq!((edge.protocol.held(), edge.protocol.trust().version()), held);
+}
+
+#[test]
+fn a_snapshot_whose_history_begins_too_late_says_that_the_enforcer_must_be_enrolled_anew() {
+    let mut hub = FakeHub::founded(1);
+    let mut edge = Edge::synced(&hub);
+    let new = StatementSigner::generate().unwrap();
+    let by_new = Signer { node: NodeId(1), key: &new };
+    let keys = vec![(NodeId(1), new.public_key())];
+    let change = bundle_change(1, 3, keys, &[node(1), node(2)]);
+    hub.commit(&[EnforcementEvent::TrustBundleSet(Box::new(change))]);
+    let refused = edge.protocol.install(&hub.snapshot_by(by_new), &edge.witness);
+    assert_eq!(code(refused), "BUNDLE_GAP");
 }
 
 #[test]

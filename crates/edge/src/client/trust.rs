@@ -1,7 +1,8 @@
 //! Whose signatures count: the keys of the trust bundle that came with enrolment, and what followed from it.
 //!
 //! A change of the bundle is believed only with the signatures of a majority of the keys that were believed before it,
-//! and takes effect only once a statement signed by one of those old keys covers it: a frame alone changes no key
+//! and takes effect only once a verified statement covers it, by one of those keys or of the keys that they endorsed: a frame
+//! alone changes no key, and a node signs with its new key from the change on
 //! (design 02, What is signed). The changes are kept as their own proof, so that a restart verifies all of them again.
 
 use std::collections::{BTreeMap, VecDeque};

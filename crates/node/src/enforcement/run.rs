@@ -10,7 +10,7 @@ use haltline_core::{
     ids::{EdgeName, KillId, NodeId, RequestId},
     lease::{BootNanos, bound},
     limits::{
-        CLEAR_LAGGING_MAX, ENFORCEMENT_LOOK_INTERVAL, RECEIPT_NAMES_MAX, RECEIPT_RECORD_PATIENCE,
+        CLEAR_LAGGING_MAX, ENFORCEMENT_LOOK_INTERVAL, PEER_RETRY, RECEIPT_NAMES_MAX, RECEIPT_RECORD_PATIENCE,
         RECEIPT_RECORD_TRIES, REQUEST_LIFETIME_MAX,
     },
     path::FleetPath,
@@ -20,6 +20,7 @@ use haltline_core::{
     time::{Millis, WallTime},
     tracker::{Clear, WatchedKill},
 };
+use haltline_pki::StatementSigner;
 use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,
@@ -58,7 +59,8 @@ pub(super) async fn run(node: &Arc<Enforcements>, id: KillId, tell: &watch::Send
         tell.send_modify(|progress| progress.state = Standing::Lifted);
         return;
     };
-    let signed = sign(node, &observed, enforced);
+    let signer = signer(node).await;
+    let signed = sign(node, &signer, &observed, enforced);
     let signed = record(node, signed).await;
     let receipt = &signed.receipt;
     tracing::info!(
@@ -224,7 +226,24 @@ fn report(
     });
 }
 
-fn sign(node: &Enforcements, observed: &Observed, enforced: Enforced) -> SignedReceipt {
+/// The key that is in force. A node that doesn't have it says so in its log and waits: others sign meanwhile.
+async fn signer(node: &Enforcements) -> Arc<StatementSigner> {
+    loop {
+        let signer = node.signing.signer(&node.consensus.state().state);
+        match signer {
+            Ok(signer) => return signer,
+            Err(error) => tracing::debug!(%error, "a receipt waits for its signature"),
+        }
+        sleep(Duration::from_millis(PEER_RETRY.0)).await;
+    }
+}
+
+fn sign(
+    node: &Enforcements,
+    signer: &StatementSigner,
+    observed: &Observed,
+    enforced: Enforced,
+) -> SignedReceipt {
     let published = node.consensus.state();
     let state = &published.state;
     let mut unbounded = fail_open(state, &observed.kill);
@@ -255,7 +274,7 @@ fn sign(node: &Enforcements, observed: &Observed, enforced: Enforced) -> SignedR
         members: enforced.members,
         signer: node.identity.id(),
     };
-    let signature = Signature(node.identity.signer().sign(&receipt.to_bytes()));
+    let signature = Signature(signer.sign(&receipt.to_bytes()));
     SignedReceipt { receipt, signature }
 }
 

@@ -97,8 +97,8 @@ impl Context {
         if issued.ends <= self.consensus.cluster_now() {
             return Err(Refused::CredentialEnded);
         }
-        token::sign(self.identity.signer(), &self.claims(issued)?)
-            .map_err(|error| Refused::Token(error.to_string()))
+        let signer = self.signing.signer(&published.state).map_err(Refused::SigningKey)?;
+        token::sign(&signer, &self.claims(issued)?).map_err(|error| Refused::Token(error.to_string()))
     }
 
     /// Whom a token is for: who was named, or this cluster's enforcers.
