@@ -17,6 +17,7 @@
 //! - It answers those below only with the answer to a probe that it sent after they had asked.
 //! - It acknowledges upstream only what is in force at everything below it, closed streams until their leases ended
 //!   included; nothing before what an earlier life of it passed on has ended.
+//! - It passes requests for renewed certificates on, which prove themselves.
 //! - It admits whoever is registered by what is proven to it, and only within the paths that it is registered for itself:
 //!   nodes wait for a relay where its own paths are touched.
 
@@ -30,6 +31,7 @@ mod kept;
 mod records;
 mod refused;
 mod relay;
+mod renewal;
 mod upstream;
 mod view;
 

@@ -2,13 +2,13 @@
 
 use std::fmt;
 
-use haltline_core::{ids::EdgeName, path::FleetPath};
-use haltline_pki::Subject;
+use haltline_core::{ids::EdgeName, limits::RELAY_RENEWALS_MAX, path::FleetPath};
+use haltline_pki::{PkiError, Subject};
 use haltline_wire::refusal::Refusal;
 use tonic::Code;
 
 /// Why an enforcer may not hang on this relay.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 pub(crate) enum RelayRefused {
     #[error(
         "the key of {subject} isn't registered, as far as this relay has proof; enrol first, or try a node"
@@ -19,6 +19,18 @@ pub(crate) enum RelayRefused {
     /// Nodes wait for the relay where the relay's paths are touched, so whoever reaches further must not hang on it.
     #[error("{name} enforces {}, which relay {relay} isn't registered for; give the relay that path, or choose another hub", Scope(.path))]
     BeyondPaths { relay: EdgeName, name: EdgeName, path: Option<FleetPath> },
+    #[error("the caller showed no certificate")]
+    NoIdentity,
+    #[error("certificate_request: {0}")]
+    CertificateRequest(PkiError),
+    #[error("certificate_request: it is for another key than the one that {subject} is connected with")]
+    OtherKey { subject: Subject },
+    #[error("{RELAY_RENEWALS_MAX} renewals are under way at this relay; try again later")]
+    RenewalsBusy,
+    #[error("no hub above this relay has answered in time; try again later")]
+    NoHubAbove,
+    #[error("a relay doesn't serve {call}; ask a node")]
+    NotServed { call: &'static str },
 }
 
 struct Scope<'a>(&'a Option<FleetPath>);
@@ -34,11 +46,18 @@ impl fmt::Display for Scope<'_> {
 
 impl From<RelayRefused> for Refusal {
     fn from(refused: RelayRefused) -> Self {
-        let reason = match &refused {
-            RelayRefused::Unregistered { .. } => "UNREGISTERED_KEY",
-            RelayRefused::NoRelay { .. } => "NOT_A_RELAY",
-            RelayRefused::BeyondPaths { .. } => "BEYOND_RELAY_PATHS",
+        let (code, reason) = match &refused {
+            RelayRefused::Unregistered { .. } => (Code::PermissionDenied, "UNREGISTERED_KEY"),
+            RelayRefused::NoRelay { .. } => (Code::PermissionDenied, "NOT_A_RELAY"),
+            RelayRefused::BeyondPaths { .. } => (Code::PermissionDenied, "BEYOND_RELAY_PATHS"),
+            RelayRefused::NoIdentity => (Code::Unauthenticated, "NO_CERTIFICATE"),
+            RelayRefused::CertificateRequest(_) | RelayRefused::OtherKey { .. } => {
+                (Code::InvalidArgument, "CERTIFICATE_REQUEST")
+            }
+            RelayRefused::RenewalsBusy => (Code::ResourceExhausted, "RENEWALS_BUSY"),
+            RelayRefused::NoHubAbove => (Code::Unavailable, "NO_HUB_ABOVE"),
+            RelayRefused::NotServed { .. } => (Code::Unimplemented, "NOT_SERVED_HERE"),
         };
-        Self::new(Code::PermissionDenied, reason, refused.to_string())
+        Self::new(code, reason, refused.to_string())
     }
 }

@@ -8,14 +8,15 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use haltline_core::{
     lease::Drift,
     limits::{
-        API_HEADER_BYTES_MAX, EDGE_STREAMS_PER_CONNECTION, HTTP2_PING_INTERVAL, HTTP2_PING_TIMEOUT,
-        RELAY_DRAIN_TIMEOUT, RELAY_WISHES_MAX, TLS_CONNECTIONS_MAX, TLS_HANDSHAKE_TIMEOUT,
-        TLS_HANDSHAKES_MAX,
+        API_HEADER_BYTES_MAX, API_REQUEST_BYTES_MAX, EDGE_STREAMS_PER_CONNECTION, HTTP2_PING_INTERVAL,
+        HTTP2_PING_TIMEOUT, RELAY_DRAIN_TIMEOUT, RELAY_WISHES_MAX, TLS_CONNECTIONS_MAX,
+        TLS_HANDSHAKE_TIMEOUT, TLS_HANDSHAKES_MAX,
     },
 };
 use haltline_edge::client::{ConnectError, Running, Status, Wish, load};
-use haltline_hub::{Hub, HubOptions, NothingElse, Settling, SystemBootClock};
+use haltline_hub::{Hub, HubOptions, Settling, SystemBootClock};
 use haltline_pki::{Listening, PkiError, PortLimits, listen};
+use haltline_wire::v1::edge_service_server::EdgeServiceServer;
 use tokio::{net::TcpListener, sync::mpsc, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Error, Server};
@@ -26,6 +27,7 @@ use crate::{
     health::Health,
     http,
     kept::Kept,
+    renewal::Renewals,
     upstream::RelayUpstream,
     view::RelayView,
 };
@@ -123,6 +125,8 @@ impl Relay {
         let starting =
             tokio::task::spawn_blocking(move || Running::start(loaded, &started, Some(heard), &runtime));
         let running = Arc::new(starting.await.map_err(|error| cut_short(&error))??);
+        let renewals = Renewals::new(Arc::clone(&view), wishes.clone());
+        let calls = EdgeServiceServer::new(renewals).max_decoding_message_size(API_REQUEST_BYTES_MAX);
         tokio::spawn(keep_acknowledging(below, hub.settling(), wishes, closing.clone()));
 
         let stopping = CancellationToken::new();
@@ -137,7 +141,7 @@ impl Relay {
                 .http2_keepalive_interval(Some(Duration::from_millis(HTTP2_PING_INTERVAL.0)))
                 .http2_keepalive_timeout(Some(Duration::from_millis(HTTP2_PING_TIMEOUT.0)))
                 .http2_max_header_list_size(API_HEADER_BYTES_MAX)
-                .add_service(hub.service(NothingElse))
+                .add_service(hub.service(calls))
                 .serve_with_incoming_shutdown(incoming, closing.clone().cancelled_owned()),
         );
         tracing::info!(name = %identity.name(), edge = %listen_edge, http = ?http, "the relay serves");

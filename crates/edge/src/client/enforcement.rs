@@ -9,6 +9,7 @@ use haltline_core::{
 };
 use haltline_pki::EdgeIdentity;
 use tokio::sync::{mpsc, oneshot};
+use tonic::Status;
 
 use crate::{
     enforce::{Clock, EnforcerCore, FeedError, FreshLease, ViewBody},
@@ -24,6 +25,13 @@ pub enum Wish {
     Snapshot(oneshot::Sender<StoredSnapshot>),
     /// Ask [`Enforcement::may_acknowledge`] again.
     Acknowledge,
+    /// Pass on somebody's request for a renewed certificate. Dropped unanswered if the hub doesn't answer.
+    Renew {
+        /// PKCS#10 (DER), signed with the key that it is for.
+        request: Vec<u8>,
+        /// The chain (PEM), or why there is none.
+        renewed: oneshot::Sender<Result<String, Status>>,
+    },
 }
 
 /// Where wishes come from; none on an enforcer that nothing hangs on.

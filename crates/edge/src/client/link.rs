@@ -39,7 +39,7 @@ use super::{
     metrics::LinkMetrics,
     protocol::{Probe, Protocol},
     refusal::SyncRefusal,
-    renewal::Renewal,
+    renewal::{self, Renewal, RenewalError},
     status::Board,
 };
 use crate::{
@@ -422,6 +422,17 @@ impl<E: Enforcement + Send + Sync + 'static> Link<E> {
             Wish::Acknowledge => {
                 let (index, position) = self.held();
                 following.acknowledge = self.enforcement.may_acknowledge(index, position.seq);
+            }
+            Wish::Renew { request, renewed } => {
+                let asking = renewal::ask(client.clone(), request);
+                tokio::spawn(async move {
+                    match asking.await {
+                        // Whoever gave up asks again.
+                        Ok(chain) => drop(renewed.send(Ok(chain))),
+                        Err(RenewalError::Status(status)) => drop(renewed.send(Err(status))),
+                        Err(error) => tracing::info!(%error, "no renewed certificate for somebody below"),
+                    }
+                });
             }
         }
     }

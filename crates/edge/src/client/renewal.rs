@@ -73,18 +73,25 @@ impl Renewal {
 async fn renew(
     identity: EdgeIdentity,
     directory: PathBuf,
-    mut client: EdgeServiceClient<Channel>,
+    client: EdgeServiceClient<Channel>,
 ) -> Result<EdgeIdentity, RenewalError> {
-    let request = v1::RenewCertificateRequest { certificate_request: identity.renewal_request()? };
-    let call = client.renew_certificate(request);
-    let patience = Duration::from_millis(ENROL_CALL_TIMEOUT.0);
-    let answer = tokio::time::timeout(patience, call).await.map_err(|_| RenewalError::Timeout)??;
-    let renewed = identity.renewed(&answer.into_inner().certificate_chain)?;
+    let renewed = identity.renewed(&ask(client, identity.renewal_request()?).await?)?;
     let saved = renewed.clone();
     tokio::task::spawn_blocking(move || saved.save_public(&directory))
         .await
         .map_err(|_| RenewalError::CutShort)??;
     Ok(renewed)
+}
+
+/// Asks a hub for the certificate that a request is for. A relay passes it on to a node.
+pub(super) async fn ask(
+    mut client: EdgeServiceClient<Channel>,
+    certificate_request: Vec<u8>,
+) -> Result<String, RenewalError> {
+    let call = client.renew_certificate(v1::RenewCertificateRequest { certificate_request });
+    let patience = Duration::from_millis(ENROL_CALL_TIMEOUT.0);
+    let answer = tokio::time::timeout(patience, call).await.map_err(|_| RenewalError::Timeout)??;
+    Ok(answer.into_inner().certificate_chain)
 }
 
 /// Writes what the cluster told of its hubs, beside everything else: it is only convenient to have.
