@@ -15,6 +15,7 @@
 //! waiting.
 
 use haltline_core::ids::EdgeName;
+use haltline_wire::token_names;
 use prometheus_client::registry::Registry;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -37,7 +38,8 @@ pub struct Enforcer {
 
 impl Enforcer {
     /// Loads identity and data, and starts keeping the enforcer fresh on the current runtime. It doesn't wait for a hub:
-    /// until the first answer everything is denied ([`Enforcer::ready`]).
+    /// until the first answer everything is denied ([`Enforcer::ready`]). Tokens have to be for the enforcers of the
+    /// identity's cluster.
     ///
     /// # Errors
     /// [`ConnectError`]: no identity, or data that can't be used. That no hub answers is no error; [`Enforcer::status`]
@@ -46,7 +48,9 @@ impl Enforcer {
         Self::connect_with(config, CoreOptions::named).await
     }
 
-    /// As [`Enforcer::connect`], with a say in how the engine is set up.
+    /// As [`Enforcer::connect`], with a say in how the engine is set up. Options that name no audience mean the enforcers of
+    /// the identity's cluster: a token that was asked for on behalf of some other service gives no session here unless
+    /// that is named (RFC 9068, section 4).
     ///
     /// # Errors
     /// As [`Enforcer::connect`].
@@ -58,7 +62,11 @@ impl Enforcer {
         // Reading, verifying and indexing what is cached may take a second.
         let starting = tokio::task::spawn_blocking(move || {
             let loaded = running::load(config)?;
-            let core = EnforcerCore::new(options(loaded.identity.name().clone()));
+            let mut options = options(loaded.identity.name().clone());
+            if options.audiences.is_empty() {
+                options.audiences.push(token_names::enforcers(&loaded.identity.bundle().cluster()));
+            }
+            let core = EnforcerCore::new(options);
             let running = Running::start(loaded, &std::sync::Arc::new(core.clone()), None, &runtime)?;
             let halts = CancellationToken::new();
             runtime.spawn(core.watch_halts(halts.clone()));

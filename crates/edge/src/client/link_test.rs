@@ -5,19 +5,27 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use haltline_core::ids::{LogIndex, NodeId};
+use haltline_core::{
+    event::EnforcementEvent,
+    ids::{CredentialId, GrantId, Incarnation, InstanceId, LogIndex, NodeId},
+    time::ClusterTime,
+};
 use haltline_pki::{
     ClusterPki, EdgeIdentity, KnownHub, NewNode, PublicTls, StatementSigner, UnixSeconds, Validity,
+    token::{self, Claims},
 };
-use haltline_wire::v1::{self, hub_message::Message as Tells};
+use haltline_wire::{
+    token_names,
+    v1::{self, hub_message::Message as Tells},
+};
 
 use super::{
-    fake_hub::{EDGE, Signer, hub_message, kill_lifted, kill_set},
+    fake_hub::{EDGE, Signer, bundle, hub_message, kill_lifted, kill_set, node},
     test_hub::{Log, TestHub, enrolled, join_token, wait_for},
 };
 use crate::{
     EdgeConfig, Enforcer,
-    enforce::{BootClock, Clock as _},
+    enforce::{BootClock, Clock as _, CoreOptions},
     enrol,
 };
 
@@ -114,6 +122,58 @@ async fn an_enforcer_becomes_ready_hears_a_kill_acknowledges_it_and_takes_leave(
     wait_for("an orderly end", || hub.seen.lock().farewells == 1).await;
 }
 
+/// A token that a node signed for this audience.
+fn token_for(audience: &str) -> String {
+    let claims = Claims {
+        issuer: "haltline".parse().unwrap(),
+        audience: audience.parse().unwrap(),
+        cluster: bundle().cluster(),
+        credential: CredentialId([1; 16]),
+        agent: "acme/bot".parse().unwrap(),
+        instance: InstanceId([2; 16]),
+        lineage: vec![GrantId([3; 16])],
+        task: "test".parse().unwrap(),
+        scope: vec![],
+        issued_at: UnixSeconds::now(),
+        expires_at: UnixSeconds::now(),
+        ends: ClusterTime(3_600_000),
+        index: LogIndex(2),
+        incarnation: Incarnation(1),
+        node: NodeId(1),
+    };
+    token::sign(node(1).key, &claims).unwrap()
+}
+
+#[tokio::test]
+async fn a_token_for_some_other_service_gives_no_session_unless_that_is_named() {
+    let log = Log::founded();
+    let key = node(1).key.public_key();
+    let registered = EnforcementEvent::AgentSet {
+        path: "acme/bot".parse().unwrap(),
+        labels: haltline_core::text::Labels::default(),
+    };
+    log.change(|log| log.commit(&[EnforcementEvent::NodeKeySet { node: NodeId(1), key }, registered]));
+    let hub = TestHub::start(1, &log).await;
+    let own = token_names::enforcers(&bundle().cluster());
+    let code = |enforcer: &Enforcer, audience: &str| {
+        enforcer.session(&token_for(audience)).err().map(|refused| refused.code())
+    };
+
+    let home = Home::new(vec![hub.known("eu")]);
+    let enforcer = home.connect().await;
+    ready(&enforcer).await;
+    assert_eq!(code(&enforcer, "https://billing.example"), Some("TOKEN_WRONG_AUDIENCE"));
+    assert_ne!(code(&enforcer, &own), Some("TOKEN_WRONG_AUDIENCE"));
+    enforcer.shutdown().await;
+
+    let named =
+        |name| CoreOptions { audiences: vec!["https://billing.example".into()], ..CoreOptions::named(name) };
+    let enforcer = Enforcer::connect_with(home.config(), named).await.unwrap();
+    ready(&enforcer).await;
+    assert_ne!(code(&enforcer, "https://billing.example"), Some("TOKEN_WRONG_AUDIENCE"));
+    assert_eq!(code(&enforcer, &own), Some("TOKEN_WRONG_AUDIENCE"));
+}
+
 #[tokio::test]
 async fn a_restart_permits_nothing_before_its_first_fresh_and_keeps_the_mark() {
     let log = Log::founded();
@@ -206,7 +266,7 @@ async fn forged_replayed_and_foreign_answers_are_named_and_permit_nothing() {
     let at = log.now();
     let foreign = move |fresh: v1::Fresh| {
         let probe = v1::Probe { sequence: 1, nonce: fresh.nonce };
-        Some(at.fresh_by(super::fake_hub::node(1), &probe, "edge-2"))
+        Some(at.fresh_by(node(1), &probe, "edge-2"))
     };
     let at = log.now();
     let replayed = move |_: v1::Fresh| Some(at.fresh(&v1::Probe { sequence: 1, nonce: vec![7; 32] }));

@@ -34,14 +34,15 @@ use super::{
 pub struct CoreOptions {
     /// Its registered name.
     pub name: EdgeName,
-    /// Tokens have to be for one of these; if there are none, whom a token is for isn't looked at.
+    /// Tokens have to be for one of these. An [`Enforcer`](crate::Enforcer) takes none to mean its cluster's enforcers; an
+    /// engine by itself then doesn't look at whom a token is for.
     pub audiences: Vec<String>,
     /// Keeps the last so many decisions for whoever checks them. Costs a lock for each decision: for tests.
     pub decision_log: Option<usize>,
 }
 
 impl CoreOptions {
-    /// For any audience, without a log of decisions.
+    /// Without an audience of its own, and without a log of decisions.
     #[must_use]
     pub const fn named(name: EdgeName) -> Self {
         Self { name, audiences: Vec::new(), decision_log: None }
