@@ -51,6 +51,10 @@ impl EdgeService for EdgeCalls {
         let token = JoinTokenId(exactly("token_id", &request.token_id)?);
         let proof = JoinProof::of_secret(&exactly("secret", &request.secret)?);
         let key = csr.key_hash();
+        // A stranger's guess must not become an entry of the log. Whose key is registered may have lost the answer.
+        if self.owner(&key).is_none() {
+            self.check_token(token, &proof).await?;
+        }
         match self.admit(EdgeEnrol { token, proof, key }).await {
             Ok(()) => {}
             // Whoever has used the token up with this very key lost the answer: the key is theirs, and registered.
@@ -122,6 +126,23 @@ impl EdgeCalls {
             Some(owner) if is_relay => (owner, asked),
             _ => (caller, connected),
         }
+    }
+
+    /// Whether the token waits for somebody with this proof. One that was made a moment ago may not be here yet.
+    async fn check_token(&self, token: JoinTokenId, proof: &JoinProof) -> Result<(), Refused> {
+        if !self.holds(token, proof) {
+            self.0.consensus.read_barrier().await?;
+            if !self.holds(token, proof) {
+                return Err(Refused::JoinToken);
+            }
+        }
+        Ok(())
+    }
+
+    fn holds(&self, token: JoinTokenId, proof: &JoinProof) -> bool {
+        let (published, now) = (self.0.consensus.state(), self.0.consensus.cluster_now());
+        let waiting = published.state.join_tokens().get(&token);
+        waiting.is_some_and(|waiting| waiting.secret_hash == proof.stored() && waiting.expires > now)
     }
 
     /// Uses the token up for the key. Under an id that follows from both, so that a retry finds its first answer.
