@@ -207,6 +207,36 @@ impl Client {
         }
     }
 
+    /// Asks the node that answered last, once, and gives it this long: for what takes a node its time.
+    ///
+    /// # Errors
+    /// A refusal, or no answer in time.
+    pub(crate) async fn call_once<T, F, R>(
+        &self,
+        purpose: &str,
+        limit: Duration,
+        call: F,
+    ) -> Result<T, Failure>
+    where
+        F: FnOnce(Channel) -> R,
+        R: Future<Output = Result<Response<T>, Status>>,
+    {
+        let position = self.preferred.load(Ordering::Relaxed) % self.nodes.len();
+        let attempt = match timeout(limit, call(self.channel())).await {
+            Ok(result) => Attempt::of(result),
+            Err(_) => Attempt::silent(limit),
+        };
+        match attempt {
+            Attempt::Answered(answer) => Ok(answer.into_inner()),
+            Attempt::Refused(refusal) => Err(Failure::refused(&refusal)),
+            Attempt::InVain(vain) => {
+                let mut attempts = Attempts::default();
+                attempts.add(&self.nodes[position].endpoint, vain);
+                Err(attempts.timed_out(purpose, limit))
+            }
+        }
+    }
+
     /// Asks every node once, the next one when the last one failed or is slow. `None` if all were in vain.
     async fn round<T, F, R>(
         &self,

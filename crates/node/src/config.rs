@@ -16,6 +16,7 @@ use std::{
     time::Duration,
 };
 
+use haltline_consensus::Timing;
 use haltline_core::ids::NodeId;
 use haltline_pki::Endpoint;
 pub(crate) use keys::DEFAULT_FILTER;
@@ -105,6 +106,17 @@ pub enum Profile {
     Lan,
     /// In several regions, up to about 200 ms apart.
     Wan,
+}
+
+impl Profile {
+    /// How patient nodes are with one another.
+    #[must_use]
+    pub const fn timing(self) -> Timing {
+        match self {
+            Self::Lan => Timing::LAN,
+            Self::Wan => Timing::WAN,
+        }
+    }
 }
 
 impl fmt::Display for Profile {

@@ -10,16 +10,18 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{Extensions, Response, Status};
 
 use crate::{
-    caller::Caller, enforcement::Enforcements, metrics::Metrics, places::Places, places_taken::PlacesTaken,
-    refused::Refused, services::Watches,
+    caller::Caller, diagnosis::Diagnosis, enforcement::Enforcements, metrics::Metrics, places::Places,
+    places_taken::PlacesTaken, refused::Refused, services::Watches, signing::Signing,
 };
 
 /// Shared by all services. Held in an [`Arc`].
 pub(crate) struct Context {
     pub(crate) consensus: Consensus,
     pub(crate) identity: NodeIdentity,
+    pub(crate) signing: Arc<Signing>,
     pub(crate) metrics: Metrics,
     pub(crate) places: Places,
+    pub(crate) diagnosis: Diagnosis,
     pub(crate) in_flight_per_stream_max: usize,
     pub(crate) watches: Watches,
     pub(crate) enforcements: Arc<Enforcements>,

@@ -15,7 +15,9 @@
 //! - Whoever isn't registered learns nothing but that.
 
 pub mod config;
+pub mod doctor;
 mod edge_upstream;
+mod endorsing;
 mod enforcement;
 mod error;
 pub mod founding;
@@ -23,6 +25,7 @@ pub mod init;
 
 mod caller;
 mod context;
+mod diagnosis;
 mod edge_ports;
 mod explain;
 mod follow;
@@ -37,6 +40,7 @@ mod registry;
 mod renewal;
 mod server;
 mod services;
+mod signing;
 
 pub use config::{ConfigError, LogFormat, NodeConfig, Profile};
 pub use error::NodeError;

@@ -11,9 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use haltline_consensus::{
-    Clock as _, Compaction, Consensus, FatalError, Member, Options, SystemClock, Timing,
-};
+use haltline_consensus::{Clock as _, Compaction, Consensus, FatalError, Member, Options, SystemClock};
 use haltline_core::{
     ids::NodeId,
     lease::Drift,
@@ -29,10 +27,12 @@ use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    config::{NodeConfig, Profile},
+    config::NodeConfig,
     context::Context,
+    diagnosis::Diagnosis,
     edge_ports::{self, Serving},
     edge_upstream::NodeUpstream,
+    endorsing,
     enforcement::{Enforcements, Peers},
     error::NodeError,
     explain::Explain,
@@ -46,6 +46,7 @@ use crate::{
     registry::Registry,
     renewal,
     services::{Services, Watches},
+    signing::Signing,
 };
 
 /// Flow control windows of one call and of one connection: a pipelined stream at full speed over 100 ms of distance.
@@ -150,10 +151,7 @@ impl Node {
             founders: founders(&founding),
             genesis: Some(founding.genesis()),
             routes: config.routes.0.iter().map(|(node, to)| (*node, to.to_string())).collect(),
-            timing: match config.profile {
-                Profile::Lan => Timing::LAN,
-                Profile::Wan => Timing::WAN,
-            },
+            timing: config.profile.timing(),
             compaction: Compaction {
                 entries: config.snapshot_after_entries,
                 bytes: config.snapshot_after.0,
@@ -167,12 +165,15 @@ impl Node {
         };
         let consensus = Consensus::start(options).await?;
         let stopping = CancellationToken::new();
-        let enforcements = enforcements(&consensus, &identity, &stopping)?;
+        let signing = Signing::new(&identity, &config.identity_dir);
+        let enforcements = enforcements(&consensus, &identity, &signing, &stopping)?;
         let context = Arc::new(Context {
             consensus,
             identity,
+            signing,
             metrics: Metrics::new(),
             places: Places::of(&founding),
+            diagnosis: Diagnosis::new(config),
             in_flight_per_stream_max: config.in_flight_per_stream_max,
             watches: Watches::at_most(config.watchers_max),
             enforcements,
@@ -252,6 +253,7 @@ impl Node {
         let ports = renewal::Ports { api: listening.clone(), edge: edge_port.clone(), public: public_port };
         let directory = Arc::from(config.identity_dir.as_path());
         self.tasks.spawn(renewal::keep_renewed(Arc::clone(context), directory, ports, registry));
+        self.tasks.spawn(endorsing::keep_endorsing(Arc::clone(context)));
         self.tasks.spawn(follow::follow(Arc::clone(context), vec![listening, edge_port]));
         Ok(())
     }
@@ -337,16 +339,22 @@ fn load_identity(directory: &Path) -> Result<NodeIdentity, NodeError> {
 fn enforcements(
     consensus: &Consensus,
     identity: &NodeIdentity,
+    signing: &Arc<Signing>,
     stopping: &CancellationToken,
 ) -> Result<Arc<Enforcements>, NodeError> {
     let drift = Drift::default();
-    let upstream = NodeUpstream::new(consensus.clone(), identity.clone());
+    let upstream = NodeUpstream::new(consensus.clone(), identity.clone(), Arc::clone(signing));
     let hub = Hub::start(upstream, HubOptions { clock: Arc::new(SystemBootClock), drift });
     let peers = Peers::new(identity)?;
-    Ok(Enforcements::new(consensus.clone(), identity.clone(), hub, peers, drift, stopping.clone()))
+    let signer = (identity.clone(), Arc::clone(signing));
+    Ok(Enforcements::new(consensus.clone(), signer, hub, peers, drift, stopping.clone()))
 }
 
-fn check_founding(identity: &NodeIdentity, founding: &Founding, path: &Path) -> Result<(), NodeError> {
+pub(crate) fn check_founding(
+    identity: &NodeIdentity,
+    founding: &Founding,
+    path: &Path,
+) -> Result<(), NodeError> {
     let wrong = |reason: String| NodeError::Founding { path: path.display().to_string(), reason };
     let (own, cluster) = (identity.id(), identity.bundle().cluster());
     if founding.cluster != cluster {
@@ -357,8 +365,9 @@ fn check_founding(identity: &NodeIdentity, founding: &Founding, path: &Path) -> 
     }
     let keys = identity.trusted();
     match founding.nodes.iter().find(|node| node.id == own.0) {
-        Some(node) if node.tls_key == keys.tls_key && node.signing_key == keys.signing_key => Ok(()),
-        Some(_) => Err(wrong(format!("it has other keys for node {own} than the identity"))),
+        // Its signing key may be another one by now: that is for the trust bundle to say.
+        Some(node) if node.tls_key == keys.tls_key => Ok(()),
+        Some(_) => Err(wrong(format!("it has another TLS key for node {own} than the identity"))),
         None => Err(wrong(format!("node {own} isn't among its nodes"))),
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! Nothing here trusts what it reads. A [`LeafCertificate`] is a claim until [`crate::verify`] has checked the chain.
 
+use std::path::Path;
+
 use haltline_core::ids::{ClusterId, KeyHash};
 use rustls::pki_types::CertificateDer;
 use sha2::{Digest as _, Sha256};
@@ -10,6 +12,7 @@ use x509_parser::{certificate::X509Certificate, extensions::GeneralName, prelude
 use crate::{
     error::PkiError,
     pem_text::{self, CERTIFICATE},
+    private_file::{self, Access},
     subject::{Role, SpiffeId, Subject, issuer_uri},
     unix_time::{UnixSeconds, Validity},
 };
@@ -26,6 +29,32 @@ pub fn spki_hash(public_key_info: &[u8]) -> KeyHash {
 /// [`PkiError::Malformed`] if the bytes are no X.509 certificate.
 pub fn spki_hash_of_cert(der: &[u8]) -> Result<KeyHash, PkiError> {
     parse(der).map(|certificate| spki_hash(certificate.public_key().raw))
+}
+
+/// From when until when a certificate is valid, be it a leaf's, an intermediate's or a root's.
+///
+/// # Errors
+/// [`PkiError::Malformed`] if the bytes are no X.509 certificate.
+pub fn validity_of(der: &[u8]) -> Result<Validity, PkiError> {
+    parse(der).map(|certificate| validity(&certificate))
+}
+
+/// The same of every certificate in a PEM file, in its order.
+///
+/// # Errors
+/// [`PkiError::Io`], [`PkiError::TooLarge`], or [`PkiError::Malformed`] naming the file.
+pub fn validities_in(path: &Path) -> Result<Vec<Validity>, PkiError> {
+    let text = private_file::read(path, Access::Public)?;
+    let chain = chain_from_pem(&text).map_err(|error| error.in_file(path))?;
+    chain.iter().map(|der| validity_of(der).map_err(|error| error.in_file(path))).collect()
+}
+
+fn validity(certificate: &X509Certificate<'_>) -> Validity {
+    let validity = certificate.validity();
+    Validity {
+        not_before: UnixSeconds::from_timestamp(validity.not_before.timestamp()),
+        not_after: UnixSeconds::from_timestamp(validity.not_after.timestamp()),
+    }
 }
 
 /// What a leaf says of itself.
@@ -53,15 +82,11 @@ impl LeafCertificate {
         };
         let [uri] = uris(&certificate)[..] else { return Err(malformed()) };
         let id: SpiffeId = uri.parse().map_err(|_| malformed())?;
-        let (not_before, not_after) = (certificate.validity().not_before, certificate.validity().not_after);
         Ok(Self {
             cluster: id.cluster,
             subject: id.subject,
             key_hash: spki_hash(certificate.public_key().raw),
-            validity: Validity {
-                not_before: UnixSeconds::from_timestamp(not_before.timestamp()),
-                not_after: UnixSeconds::from_timestamp(not_after.timestamp()),
-            },
+            validity: validity(&certificate),
         })
     }
 }

@@ -1,9 +1,9 @@
 //! The cluster: what a client needs to command, how this node sees it, its policy, its events.
 
-use std::pin::Pin;
+use std::{pin::Pin, sync::Arc};
 
 use futures::Stream;
-use haltline_consensus::{MemberStatus, Published, Role};
+use haltline_consensus::{Clock as _, MemberStatus, Published, Role, SystemClock};
 use haltline_core::{LogIndex, command::NodeRecord, rejection::Rejection, state::State, time::ClusterTime};
 use haltline_wire::{
     convert,
@@ -12,7 +12,7 @@ use haltline_wire::{
 use tonic::{Request, Response, Status};
 
 use super::Services;
-use crate::{caller::Caller, context::Context, refused::Refused};
+use crate::{caller::Caller, context::Context, diagnosis, refused::Refused};
 
 #[tonic::async_trait]
 impl ClusterService for Services {
@@ -35,6 +35,14 @@ impl ClusterService for Services {
         Ok(Response::new(self.0.status(&caller)?))
     }
 
+    async fn diagnose_node(
+        &self,
+        request: Request<v1::DiagnoseNodeRequest>,
+    ) -> Result<Response<v1::NodeDiagnosis>, Status> {
+        self.0.caller(request.extensions())?.person()?;
+        Ok(Response::new(self.0.diagnose().await?))
+    }
+
     async fn update_policy(
         &self,
         request: Request<v1::UpdatePolicyRequest>,
@@ -49,6 +57,15 @@ impl ClusterService for Services {
     ) -> Result<Response<v1::CommandReply>, Status> {
         let (_, extensions, message) = request.into_parts();
         self.0.command(&extensions, Command::ProposeTrustBundle(message)).await
+    }
+
+    async fn get_trust(&self, request: Request<v1::GetTrustRequest>) -> Result<Response<v1::Trust>, Status> {
+        self.0.caller(request.extensions())?.person()?;
+        let signing = Arc::clone(&self.0.signing);
+        let prepared = tokio::task::spawn_blocking(move || signing.prepared()).await;
+        let prepared = prepared.map_err(|_| Refused::Stopping)?.map_err(Refused::PreparedKey)?;
+        let published = self.0.consensus.state();
+        Ok(Response::new(convert::trust(&published.state, self.0.identity.id(), prepared)))
     }
 
     async fn watch_events(
@@ -158,6 +175,11 @@ impl Context {
             uptime_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
             members: status.members.iter().map(member).collect(),
             counts: Some(counts(state)),
+            certificate_ends_unix_s: self.identity.tls().leaf().validity.not_after.0,
+            timing_profile: self.diagnosis.config().profile.to_string(),
+            data_format: haltline_storage::DATA_FORMAT,
+            boot_clock_us: diagnosis::boot_clock_us(),
+            wall_time_ms: SystemClock.wall().0,
         })
     }
 }
