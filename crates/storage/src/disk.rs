@@ -5,6 +5,7 @@
 //! and until then any part of them may survive a power cut. Paths are absolute or relative to the process, as with
 //! `std::fs`. Errors are plain `io::Error`s; the callers add what they tried.
 
+mod descriptors;
 mod memory;
 mod real;
 
@@ -36,6 +37,11 @@ pub trait Disk: fmt::Debug + Send + Sync + 'static {
     /// Makes the directory's creations, renames and removals durable.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
 
+    /// Bytes that this process may still write on the disk under the directory; `None` for a disk without an end.
+    fn room(&self, _dir: &Path) -> io::Result<Option<u64>> {
+        Ok(None)
+    }
+
     /// Takes the directory for this process, until the lock is dropped; `WouldBlock` if another has it.
     fn lock_dir(&self, dir: &Path) -> io::Result<Box<dyn DirLock>>;
 }
@@ -53,6 +59,12 @@ pub trait DiskFile: fmt::Debug + Send + Sync {
 
     /// Writes zeros from the file's end up to this length, so that later writes change no metadata.
     fn preallocate(&self, bytes: u64) -> io::Result<()>;
+
+    /// Takes room for the file up to this length, which then reads as zeros behind its old end. Quick where the system can
+    /// give out room without writing it; the first write into it is slower for that.
+    fn reserve(&self, bytes: u64) -> io::Result<()> {
+        self.preallocate(bytes)
+    }
 
     /// Makes everything written so far durable, with what is needed to read it back.
     fn sync_data(&self) -> io::Result<()>;

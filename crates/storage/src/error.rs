@@ -40,8 +40,8 @@ pub enum StorageError {
         /// The operating system's words.
         reason: String,
     },
-    /// No room left. The log that met it takes no more writes.
-    #[error("can't {action} {}: the disk is full; free space and restart the node", path.display())]
+    /// No room left. What was asked for was not done, and may be tried again when there is room.
+    #[error("can't {action} {}: the disk is full; free space on it", path.display())]
     DiskFull {
         /// What was tried.
         action: &'static str,
@@ -196,6 +196,18 @@ impl StorageError {
             Self::BadOption { .. } => "storage-bad-option",
             Self::SnapshotOutdated { .. } => "storage-snapshot-outdated",
             Self::SnapshotsBusy { .. } => "storage-snapshots-busy",
+        }
+    }
+
+    /// The same, where waiting for room would not help: what is on disk isn't known any more.
+    pub(crate) fn beyond_waiting(self) -> Self {
+        match self {
+            Self::DiskFull { action, path } => {
+                let reason = "the disk is full, and what was already written may be lost; free space and restart the \
+                              node, which reads back what is there";
+                Self::Io { action, path, kind: io::ErrorKind::StorageFull, reason: reason.to_owned() }
+            }
+            error => error,
         }
     }
 

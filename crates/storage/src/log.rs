@@ -13,6 +13,7 @@
 //!        log-00000000000000000007.seg   …   recovery.rs reads them back
 //! ```
 
+mod health;
 mod inventory;
 mod options;
 mod positions;
@@ -23,6 +24,7 @@ mod segment_header;
 mod segmented;
 mod segments;
 mod spares;
+mod sync_times;
 mod view;
 mod writer;
 
@@ -31,9 +33,11 @@ use std::ops::Range;
 use bytes::Bytes;
 use haltline_core::LogIndex;
 
+pub use health::{LogHealth, Room};
 pub use options::{Flusher, LogOptions};
 pub use recovery::{RecoveryReport, TailCut};
 pub use segmented::SegmentedLog;
+pub use sync_times::SyncReport;
 
 use crate::StorageError;
 
@@ -84,6 +88,9 @@ pub type Flushed = Box<dyn FnOnce(Result<(), StorageError>) + Send + 'static>;
 /// All changes form one ordered stream: after a crash the log is what some prefix of the stream made of it, and the
 /// prefix holds everything whose [`Flushed`] was called with `Ok`. Reads see every change at once. After the first
 /// failed write or sync every change fails with that same error, and nothing more is written.
+///
+/// A full disk is no failure: what finds no room waits in its place, neither durable nor refused, until there is room
+/// again. [`health`](Self::health) says so long before, while there is a reserve for what is urgent.
 pub trait RaftLog: Send + Sync + 'static {
     /// Where the log begins and ends, changes in flight included.
     fn bounds(&self) -> LogBounds;
@@ -101,6 +108,17 @@ pub trait RaftLog: Send + Sync + 'static {
     /// `flushed` gets [`StorageError::NotContiguous`], [`StorageError::TooLarge`] or [`StorageError::LogFull`] if the
     /// records were refused, in which case none of them was taken and the log goes on.
     fn append(&self, records: Vec<Record>, flushed: Flushed);
+
+    /// As [`append`](Self::append), for records that may use the last of the reserve when the disk is full: what a stop
+    /// needs, or what leads out of this.
+    fn append_urgent(&self, records: Vec<Record>, flushed: Flushed) {
+        self.append(records, flushed);
+    }
+
+    /// How the log fares on its disk.
+    fn health(&self) -> LogHealth {
+        LogHealth::default()
+    }
 
     /// Drops every record after `index`; all with `None`. Ordered with the appends; durable with the next change whose
     /// `Flushed` is called.

@@ -52,6 +52,9 @@ pub trait SnapshotStore: Send + Sync + 'static {
     /// [`StorageError::Corrupt`] if it isn't what was written; an older one is never taken in its place, because the
     /// log may not reach back to it. Or an I/O error.
     fn open_newest(&self) -> Result<Option<Box<dyn SnapshotReader>>, StorageError>;
+
+    /// Takes room for the next snapshot, if there is some and none is taken: to be called now and then.
+    fn keep_reserve(&self) {}
 }
 
 /// A snapshot being written.
@@ -62,6 +65,13 @@ pub trait SnapshotWriter: Send {
     /// [`StorageError::TooLarge`] beyond `SNAPSHOT_BYTES_MAX`, [`StorageError::DiskFull`] or an I/O error. The snapshot
     /// can't be finished after any of them.
     fn write(&mut self, bytes: &[u8]) -> Result<(), StorageError>;
+
+    /// Ends the content, makes it durable and opens it for reading, checked: it is no snapshot yet, and gone if the writer is
+    /// dropped. Nothing can be written any more; [`finish`](Self::finish) only gives it its name.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write), or [`StorageError::Corrupt`] if it can't be read back.
+    fn seal(&mut self) -> Result<Box<dyn SnapshotReader>, StorageError>;
 
     /// Makes the snapshot durable and the newest one, and removes those before it.
     ///

@@ -15,6 +15,7 @@ use std::{
     io,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use haltline_storage::{DirLock, Disk, DiskFile};
@@ -65,6 +66,8 @@ struct State {
     is_off: bool,
     armed: Option<(u64, Fault)>,
     capacity: Option<u64>,
+    /// How long each sync takes beyond its own time.
+    sync_takes: Duration,
     stats: DiskStats,
 }
 
@@ -342,6 +345,7 @@ impl FaultDisk {
             is_off: false,
             armed: None,
             capacity: None,
+            sync_takes: Duration::ZERO,
             stats: DiskStats::default(),
         })))
     }
@@ -390,6 +394,16 @@ impl FaultDisk {
     pub fn limit_room(&self, bytes: Option<u64>) {
         let mut state = self.0.lock();
         state.capacity = bytes.map(|bytes| state.used() + bytes);
+    }
+
+    /// Fills the disk: what is free now is gone, until [`limit_room`](Self::limit_room) is called with `None`.
+    pub fn fill(&self) {
+        self.limit_room(Some(0));
+    }
+
+    /// Lets each sync take so much longer.
+    pub fn slow_down(&self, sync_takes: Duration) {
+        self.0.lock().sync_takes = sync_takes;
     }
 
     /// Flips a bit of a file for good.
@@ -534,6 +548,11 @@ impl Disk for FaultDisk {
         Ok(())
     }
 
+    fn room(&self, _: &Path) -> io::Result<Option<u64>> {
+        let state = self.0.lock();
+        Ok(state.capacity.map(|capacity| capacity.saturating_sub(state.used())))
+    }
+
     fn lock_dir(&self, dir: &Path) -> io::Result<Box<dyn DirLock>> {
         let mut state = self.0.lock();
         state.check(state.life)?;
@@ -569,7 +588,12 @@ impl DiskFile for FaultFile {
         state.change_file(self.file, FileChange::Write(before, vec![0; missing]))
     }
 
+    #[expect(clippy::disallowed_methods, reason = "a slow disk holds up the thread that waits for it")]
     fn sync_data(&self) -> io::Result<()> {
+        let pause = self.disk.0.lock().sync_takes;
+        if !pause.is_zero() {
+            std::thread::sleep(pause);
+        }
         let mut state = self.disk.0.lock();
         state.check(self.life)?;
         state.sync_file(self.file)

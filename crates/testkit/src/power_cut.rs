@@ -55,8 +55,10 @@ pub struct Exercised {
     pub stops: u64,
     /// Failed writes and syncs after which the log refused everything with that same error.
     pub failures: u64,
-    /// Full disks, likewise.
+    /// Full disks that a log waited for, and went on from when there was room again.
     pub full_disks: u64,
+    /// Full disks on which the process ended while its log waited.
+    pub ends_on_full_disks: u64,
     /// Records appended.
     pub appends: u64,
     /// Truncations.
@@ -78,7 +80,7 @@ pub struct Exercised {
 }
 
 impl Exercised {
-    fn counts(&mut self) -> [(&'static str, &mut u64); 21] {
+    fn counts(&mut self) -> [(&'static str, &mut u64); 22] {
         [
             ("schedules", &mut self.schedules),
             ("openings", &mut self.openings),
@@ -92,6 +94,7 @@ impl Exercised {
             ("stops", &mut self.stops),
             ("failures", &mut self.failures),
             ("full disks", &mut self.full_disks),
+            ("ends on full disks", &mut self.ends_on_full_disks),
             ("appends", &mut self.appends),
             ("truncations", &mut self.truncations),
             ("purges", &mut self.purges),
@@ -135,6 +138,8 @@ struct Schedule {
     before: LogModel,
     steps: Vec<Step>,
     acknowledged: usize,
+    /// The last step of which an answer is due.
+    last_answered: usize,
     /// Marks that may be found.
     marks: Vec<Option<LogIndex>>,
     /// The last finished snapshot, and the one that was being finished when the fault came.
@@ -164,6 +169,7 @@ pub fn run(seed: u64) -> Result<Exercised, String> {
         before: LogModel::default(),
         steps: Vec::new(),
         acknowledged: 0,
+        last_answered: 0,
         marks: vec![None],
         snapshot: None,
         unfinished: None,
@@ -218,8 +224,12 @@ impl Schedule {
 
     fn try_open(&self) -> Result<(SegmentedLog, SnapshotFiles), StorageError> {
         let disk: Arc<dyn Disk> = Arc::new(self.disk.clone());
-        let options =
-            LogOptions { segment_bytes: SEGMENT_BYTES, cache_bytes: 2_000, flusher: Flusher::Manual };
+        let options = LogOptions {
+            segment_bytes: SEGMENT_BYTES,
+            cache_bytes: 2_000,
+            flusher: Flusher::Manual,
+            ..LogOptions::default()
+        };
         let snapshots = SnapshotFiles::open(Arc::clone(&disk), Path::new("/node/snapshots"))?;
         Ok((SegmentedLog::open(disk, Path::new("/node/log"), options)?, snapshots))
     }
@@ -237,6 +247,7 @@ impl Schedule {
         self.before = found.clone();
         self.steps.clear();
         self.acknowledged = 0;
+        self.last_answered = 0;
         self.marks = vec![mark];
         let workload = Workload::new(self.rng.fork(), found, mark, PAYLOAD_BYTES_MAX);
         Ok(Life { log, snapshots, acknowledged: Arc::default(), workload })
@@ -323,10 +334,12 @@ impl Schedule {
         match action {
             Action::Append(records) => {
                 self.seen.appends += records.len() as u64;
+                self.last_answered = through;
                 life.log.append(records, Box::new(flushed));
             }
             Action::Vote(vote) => {
                 self.seen.votes += 1;
+                self.last_answered = through;
                 life.log.save_vote(vote, Box::new(flushed));
             }
             Action::Truncate(index) => {
@@ -391,7 +404,8 @@ impl Schedule {
                 self.marks.drain(..self.marks.len() - 1);
                 self.disk.cut_power();
             }
-            End::Failure | End::FullDisk => self.check_refusal(&life, end)?,
+            End::Failure => self.check_refusal(&life)?,
+            End::FullDisk => self.check_waiting(&life)?,
         }
         self.seen.rolls += self.rolled();
         drop(life);
@@ -402,17 +416,39 @@ impl Schedule {
     }
 
     /// After a failure the log says the same to everybody; then the process ends, and restarts on what reads show.
-    fn check_refusal(&mut self, life: &Life, end: End) -> Result<(), String> {
+    fn check_refusal(&mut self, life: &Life) -> Result<(), String> {
         if let Err(error) = life.log.flush() {
             let again = life.log.truncate_after(None);
             if again != Err(error.clone()) {
                 return Err(format!("failed with `{error}`, then answered {again:?}"));
             }
-            match (end, &error) {
-                (End::FullDisk, StorageError::DiskFull { .. }) => self.seen.full_disks += 1,
-                (End::Failure, StorageError::Io { .. }) => self.seen.failures += 1,
-                _ => return Err(format!("{end:?} was reported as `{error}`")),
+            let StorageError::Io { .. } = error else {
+                return Err(format!("a failure was reported as `{error}`"));
+            };
+            self.seen.failures += 1;
+        }
+        self.acknowledged = life.acknowledged.load(Ordering::Relaxed);
+        self.disk.kill_process();
+        Ok(())
+    }
+
+    /// On a full disk the log refuses nothing and waits. Sometimes the process ends then; else there is room again, and
+    /// everything that was given becomes durable.
+    fn check_waiting(&mut self, life: &Life) -> Result<(), String> {
+        match life.log.flush() {
+            Ok(()) => {}
+            Err(StorageError::DiskFull { .. }) if self.rng.chance(1, 3) => self.seen.ends_on_full_disks += 1,
+            Err(StorageError::DiskFull { .. }) => {
+                self.disk.limit_room(None);
+                life.log.flush().map_err(|error| format!("there is room, and it says `{error}`"))?;
+                self.seen.full_disks += 1;
+                // A truncation or a purge behind the last answer is durable with the next change.
+                let acknowledged = life.acknowledged.load(Ordering::Relaxed);
+                if acknowledged < self.last_answered {
+                    return Err(format!("{acknowledged} of {} steps were answered", self.last_answered));
+                }
             }
+            Err(error) => return Err(format!("a full disk was reported as `{error}`")),
         }
         self.acknowledged = life.acknowledged.load(Ordering::Relaxed);
         self.disk.kill_process();

@@ -11,7 +11,12 @@ use std::{
     sync::Arc,
 };
 
-use super::{DirLock, Disk, DiskFile};
+use rustix::{
+    fs::FallocateFlags,
+    io::{Errno, retry_on_intr},
+};
+
+use super::{DirLock, Disk, DiskFile, descriptors::with_reserve};
 
 /// The name of the file that carries a directory's lock and the holder's process id.
 const LOCK_FILE: &str = "LOCK";
@@ -32,6 +37,10 @@ struct RealLock {
 }
 
 impl DirLock for RealLock {}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
 
 impl Disk for RealDisk {
     fn create_dir(&self, dir: &Path) -> io::Result<()> {
@@ -55,12 +64,13 @@ impl Disk for RealDisk {
     }
 
     fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
-        let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path)?;
-        Ok(Arc::new(RealFile(file)))
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create_new(true).mode(0o600);
+        Ok(Arc::new(RealFile(with_reserve(|| options.open(path))?)))
     }
 
     fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
-        Ok(Arc::new(RealFile(OpenOptions::new().read(true).write(true).open(path)?)))
+        Ok(Arc::new(RealFile(with_reserve(|| OpenOptions::new().read(true).write(true).open(path))?)))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -73,7 +83,7 @@ impl Disk for RealDisk {
 
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
         let mut names = Vec::new();
-        for entry in fs::read_dir(dir)? {
+        for entry in with_reserve(|| fs::read_dir(dir))? {
             if let Ok(name) = entry?.file_name().into_string() {
                 names.push(name);
             }
@@ -83,7 +93,12 @@ impl Disk for RealDisk {
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        File::open(dir)?.sync_all()
+        with_reserve(|| File::open(dir))?.sync_all()
+    }
+
+    fn room(&self, dir: &Path) -> io::Result<Option<u64>> {
+        let system = rustix::fs::statvfs(dir)?;
+        Ok(Some(system.f_bavail.saturating_mul(system.f_frsize)))
     }
 
     fn lock_dir(&self, dir: &Path) -> io::Result<Box<dyn DirLock>> {
@@ -94,9 +109,11 @@ impl Disk for RealDisk {
             TryLockError::WouldBlock => io::Error::from(io::ErrorKind::WouldBlock),
             TryLockError::Error(error) => error,
         })?;
-        // Only to tell a second process who is there; the lock itself is the kernel's.
-        file.set_len(0)?;
-        writeln!(file, "{}", std::process::id())?;
+        // Only to tell a second process who is there; the lock itself is the kernel's. A full disk may have no room for it.
+        match file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id())) {
+            Err(error) if !is_full(&error) => return Err(error),
+            _ => {}
+        }
         Ok(Box::new(RealLock { _file: file }))
     }
 }
@@ -127,6 +144,15 @@ impl DiskFile for RealFile {
             at += step;
         }
         Ok(())
+    }
+
+    fn reserve(&self, bytes: u64) -> io::Result<()> {
+        let reserved = retry_on_intr(|| rustix::fs::fallocate(&self.0, FallocateFlags::empty(), 0, bytes));
+        match reserved {
+            // Not every file system can.
+            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => self.preallocate(bytes),
+            reserved => Ok(reserved?),
+        }
     }
 
     fn sync_data(&self) -> io::Result<()> {

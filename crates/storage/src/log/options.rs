@@ -1,7 +1,8 @@
 //! The log's settings and their ranges.
 
 use haltline_core::limits::{
-    LOG_CACHE_BYTES, LOG_RECORD_BYTES_MAX, LOG_SEGMENT_BYTES, LOG_SEGMENT_BYTES_MAX, LOG_SEGMENT_BYTES_MIN,
+    LOG_CACHE_BYTES, LOG_LOW_WATER_BYTES, LOG_RECORD_BYTES_MAX, LOG_RESERVE_SEGMENTS, LOG_SEGMENT_BYTES,
+    LOG_SEGMENT_BYTES_MAX, LOG_SEGMENT_BYTES_MIN,
 };
 
 use super::{record, segment_header, writer};
@@ -27,11 +28,22 @@ pub struct LogOptions {
     pub cache_bytes: usize,
     /// Who writes and syncs.
     pub flusher: Flusher,
+    /// Segments kept in reserve for when the disk is full; at most [`LOG_RESERVE_SEGMENTS`]. A log that nobody writes for
+    /// ([`Flusher::Manual`]) has none.
+    pub reserve_segments: usize,
+    /// Free bytes on the disk below which [`Room::Low`](super::Room::Low) is reported.
+    pub low_water_bytes: u64,
 }
 
 impl Default for LogOptions {
     fn default() -> Self {
-        Self { segment_bytes: LOG_SEGMENT_BYTES, cache_bytes: LOG_CACHE_BYTES, flusher: Flusher::Thread }
+        Self {
+            segment_bytes: LOG_SEGMENT_BYTES,
+            cache_bytes: LOG_CACHE_BYTES,
+            flusher: Flusher::Thread,
+            reserve_segments: LOG_RESERVE_SEGMENTS,
+            low_water_bytes: LOG_LOW_WATER_BYTES,
+        }
     }
 }
 
@@ -45,7 +57,22 @@ impl LogOptions {
                 expected: "8 KiB to 1 GiB",
             });
         }
+        if self.reserve_segments > LOG_RESERVE_SEGMENTS {
+            return Err(StorageError::BadOption {
+                what: "reserve_segments",
+                got: self.reserve_segments as u64,
+                expected: "0 to 3",
+            });
+        }
         Ok(self)
+    }
+
+    /// Segments that are really kept in reserve: somebody must look after them.
+    pub(super) fn reserve_kept(&self) -> usize {
+        match self.flusher {
+            Flusher::Thread => self.reserve_segments,
+            Flusher::Manual => 0,
+        }
     }
 
     /// The largest payload of a record: it must fit in one segment.

@@ -1,26 +1,30 @@
 //! [`SegmentedLog`]: the view, the writer, and the thread between them.
 
 use std::{
+    collections::VecDeque,
     ops::Range,
     path::Path,
     sync::Arc,
     thread::{self, JoinHandle},
+    time::Duration,
 };
 
 use bytes::Bytes;
 use haltline_core::{
     LogIndex,
-    limits::{LOG_PENDING_BYTES_MAX, LOG_READ_BYTES},
+    limits::{LOG_PENDING_BYTES_MAX, LOG_READ_BYTES, LOG_ROOM_RETRY},
 };
 use parking_lot::{Condvar, Mutex};
 
 use super::{
-    Flushed, Flusher, LogBounds, LogOptions, Purged, RaftLog, Record, RecoveryReport, inventory, record,
+    Flushed, Flusher, LogBounds, LogHealth, LogOptions, Purged, RaftLog, Record, RecoveryReport, Room,
+    inventory, record,
     record::Spot,
     recovery,
     spares::Spares,
+    sync_times::SyncTimes,
     view::{Found, Located, Queued, View},
-    writer::Writer,
+    writer::{Writer, Written},
 };
 use crate::{Disk, StorageError, error::Context as _};
 
@@ -40,7 +44,32 @@ struct Core {
     arrived: Condvar,
     /// The queue got shorter.
     taken: Condvar,
-    writer: Mutex<Writer>,
+    desk: Mutex<Desk>,
+    spares: Arc<Spares>,
+    times: Arc<SyncTimes>,
+}
+
+/// The writer, and what it has begun and not made durable for want of room.
+struct Desk {
+    writer: Writer,
+    begun: Vec<Queued>,
+    written: Written,
+}
+
+impl Desk {
+    /// Encodes the batch, from its front on, and makes all that was begun durable. What is left in the batch found no room.
+    fn work(&mut self, batch: &mut VecDeque<Queued>, committed: Option<&Bytes>) -> Result<(), StorageError> {
+        while let Some(queued) = batch.front_mut() {
+            if let Queued::Change(change, _) = queued {
+                self.writer.encode_change(change, &mut self.written)?;
+            }
+            self.begun.extend(batch.pop_front());
+        }
+        if let Some(mark) = committed {
+            self.writer.encode_committed(mark, &mut self.written)?;
+        }
+        self.writer.sync()
+    }
 }
 
 impl std::fmt::Debug for Core {
@@ -60,16 +89,15 @@ impl SegmentedLog {
         disk.create_dir(dir).doing("create", dir)?;
         let inventory = inventory::list(&*disk, dir)?;
         let mut recovered = recovery::recover(&*disk, dir, &inventory)?;
-        let spares =
-            Spares::open(Arc::clone(&disk), dir, u64::from(options.segment_bytes), inventory.spares)?;
-        let spares = Arc::new(spares);
+        let spares = Arc::new(Spares::open(Arc::clone(&disk), dir, &options, inventory.spares)?);
         let mut view = View::new(options.record_bytes_max(), options.cache_bytes);
         let mut report = RecoveryReport::default();
         if let Some(recovered) = &mut recovered {
             report = recovered.report.clone();
             view.restore(recovered.carried.clone(), std::mem::take(&mut recovered.positions));
         }
-        let writer = Writer::open(disk, dir.to_owned(), Arc::clone(&spares), recovered)?;
+        let times = Arc::new(SyncTimes::default());
+        let writer = Writer::open(disk, dir.to_owned(), Arc::clone(&spares), Arc::clone(&times), recovered)?;
         for segment in writer.segments() {
             view.add_file(segment);
         }
@@ -78,7 +106,9 @@ impl SegmentedLog {
             view: Mutex::new(view),
             arrived: Condvar::new(),
             taken: Condvar::new(),
-            writer: Mutex::new(writer),
+            desk: Mutex::new(Desk { writer, begun: Vec::new(), written: Written::default() }),
+            spares: Arc::clone(&spares),
+            times,
         });
         let log =
             Self { core, spares, recovery: report, flusher: options.flusher, threads: Mutex::default() };
@@ -107,10 +137,11 @@ impl SegmentedLog {
     /// [`Flusher::Manual`] lives by; with [`Flusher::Thread`] it is never needed.
     ///
     /// # Errors
-    /// The error that stopped the log.
+    /// The error that stopped the log, or [`StorageError::DiskFull`] if something waits for room: call it again when there
+    /// is some.
     pub fn flush(&self) -> Result<(), StorageError> {
-        while self.core.view.lock().has_work() {
-            self.core.write_batch();
+        while self.core.has_work() {
+            self.core.write_batch()?;
         }
         match self.core.view.lock().stopped() {
             Err(StorageError::Closed) | Ok(()) => Ok(()),
@@ -191,56 +222,112 @@ impl Core {
         loop {
             {
                 let mut view = self.view.lock();
-                while !view.has_work() && !view.is_closing() {
+                while !view.has_work() && view.waits_since().is_none() && !view.is_closing() {
                     self.arrived.wait(&mut view);
                 }
-                if !view.has_work() {
+                if !view.has_work() && view.waits_since().is_none() {
                     break;
                 }
             }
-            self.write_batch();
+            if let Err(StorageError::DiskFull { action, path }) = self.write_batch() {
+                let mut view = self.view.lock();
+                if view.is_closing() {
+                    drop(view);
+                    self.give_up(StorageError::DiskFull { action, path });
+                    break;
+                }
+                // What arrives meanwhile may be urgent.
+                let retry = Duration::from_millis(LOG_ROOM_RETRY.0);
+                self.arrived.wait_for(&mut view, retry);
+            }
         }
         self.close();
     }
 
-    /// Takes everything that is queued (up to a bound), makes it durable with one sync, and tells the callers in order.
-    fn write_batch(&self) {
+    fn has_work(&self) -> bool {
+        let view = self.view.lock();
+        view.has_work() || view.waits_since().is_some()
+    }
+
+    /// Takes everything that is queued (up to a bound), makes it durable with one sync, and tells the callers in order. What
+    /// finds no room stays first in the queue.
+    ///
+    /// # Errors
+    /// [`StorageError::DiskFull`] if something waits; the callers are told every other error.
+    fn write_batch(&self) -> Result<(), StorageError> {
         // Held to the end, so that batches and their callbacks don't overtake one another.
-        let mut writer = self.writer.lock();
-        let (batch, committed, failed) = {
+        let mut desk = self.desk.lock();
+        let (mut batch, committed, failed) = {
             let mut view = self.view.lock();
+            // Asked before anything is taken; what is urgent pulls along what was given before it.
+            desk.writer.set_urgent(self.spares.report().room != Room::Ample && view.has_urgent());
             let (batch, committed) = view.take_batch();
             (batch, committed, view.failure())
         };
         self.taken.notify_all();
-        let outcome = match failed {
+        let mut outcome = match failed {
             Some(error) => Err(error),
-            None => {
-                let changes = batch.iter().filter_map(|queued| match queued {
-                    Queued::Change(change, _) => Some(change),
-                    Queued::Refused(..) => None,
-                });
-                writer.write(changes, committed.as_ref())
-            }
+            None => desk.work(&mut batch, committed.as_ref()),
         };
+        let full = match &outcome {
+            Err(error @ StorageError::DiskFull { .. }) => Some(error.clone()),
+            _ => None,
+        };
+        if full.is_some() {
+            self.put_back(std::mem::take(&mut batch), committed);
+            // What came before may have its room, and needn't wait for the rest.
+            outcome = desk.writer.sync();
+            if matches!(outcome, Err(StorageError::DiskFull { .. })) {
+                return outcome;
+            }
+        }
+        let written = std::mem::take(&mut desk.written);
         let result = {
             let mut view = self.view.lock();
             match &outcome {
-                Ok(written) => view.settle(written),
+                Ok(()) => view.settle(&written),
                 Err(error) => view.fail(error),
             }
-            outcome.map(drop)
+            if full.is_none() || outcome.is_err() {
+                view.found_room();
+            }
+            outcome
         };
-        answer(batch, &result);
+        answer(desk.begun.drain(..).chain(batch), &result);
         if result.is_ok() {
-            let retired = writer.retire();
+            let retired = desk.writer.retire();
             self.view.lock().drop_files(&retired);
-            writer.recycle(&retired);
+            desk.writer.recycle(&retired);
         }
+        full.map_or(Ok(()), Err)
+    }
+
+    fn put_back(&self, rest: VecDeque<Queued>, committed: Option<Bytes>) {
+        let mut view = self.view.lock();
+        view.put_back(rest);
+        if let Some(mark) = committed {
+            view.put_back_committed(mark);
+        }
+        if view.waits_since().is_none() {
+            tracing::error!("the log waits for room on its disk: free space");
+        }
+        view.wait_for_room();
+    }
+
+    /// The node stops while changes wait for room: they never were durable, and their callers are told.
+    fn give_up(&self, error: StorageError) {
+        let mut desk = self.desk.lock();
+        let rest = {
+            let mut view = self.view.lock();
+            view.fail(&error);
+            view.found_room();
+            view.take_all()
+        };
+        answer(desk.begun.drain(..).chain(rest), &Err(error));
     }
 
     fn close(&self) {
-        let mut writer = self.writer.lock();
+        let mut desk = self.desk.lock();
         let committed = {
             let mut view = self.view.lock();
             if view.failure().is_some() {
@@ -248,8 +335,21 @@ impl Core {
             }
             view.take_committed()
         };
-        if let Err(error) = writer.close(committed.as_ref()) {
+        if let Err(error) = desk.writer.close(committed.as_ref()) {
             self.view.lock().fail(&error);
+        }
+    }
+
+    fn health(&self) -> LogHealth {
+        let report = self.spares.report();
+        let waiting = self.view.lock().waits_since().map(|since| since.elapsed());
+        LogHealth {
+            room: if waiting.is_some() { Room::Nothing } else { report.room },
+            waiting,
+            free_bytes: report.free_bytes,
+            reserve_segments: report.reserve,
+            reserve_segments_wanted: report.reserve_wanted,
+            syncs: self.times.report(),
         }
     }
 
@@ -314,7 +414,7 @@ fn continues(run: &[Located], next: &Located) -> bool {
         && end - u64::from(first.offset) <= LOG_READ_BYTES as u64
 }
 
-fn answer(batch: Vec<Queued>, result: &Result<(), StorageError>) {
+fn answer(batch: impl Iterator<Item = Queued>, result: &Result<(), StorageError>) {
     for queued in batch {
         match queued {
             Queued::Change(_, Some(flushed)) => flushed(result.clone()),
@@ -339,7 +439,15 @@ impl RaftLog for SegmentedLog {
     }
 
     fn append(&self, records: Vec<Record>, flushed: Flushed) {
-        self.change(|view| view.append(records, flushed));
+        self.change(|view| view.append(records, false, flushed));
+    }
+
+    fn append_urgent(&self, records: Vec<Record>, flushed: Flushed) {
+        self.change(|view| view.append(records, true, flushed));
+    }
+
+    fn health(&self) -> LogHealth {
+        self.core.health()
     }
 
     fn truncate_after(&self, index: Option<LogIndex>) -> Result<(), StorageError> {

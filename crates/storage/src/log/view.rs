@@ -8,6 +8,7 @@ use std::{
     ops::Range,
     path::PathBuf,
     sync::Arc,
+    time::Instant,
 };
 
 use bytes::Bytes;
@@ -21,7 +22,7 @@ use super::{
     positions::{Place, Positions},
     record,
     segments::SegmentFile,
-    writer::{Change, Written},
+    writer::{Change, Entries, Written},
 };
 use crate::{DiskFile, StorageError};
 
@@ -36,8 +37,17 @@ pub(super) enum Queued {
 impl Queued {
     fn cost(&self) -> usize {
         match self {
-            Self::Change(Change::Append(_, records), _) => records.iter().map(record_cost).sum(),
+            Self::Change(Change::Append(entries), _) => entries.records.iter().map(record_cost).sum(),
             _ => record::HEADER_BYTES + LOG_MARK_BYTES_MAX,
+        }
+    }
+
+    /// Whether the last of the reserve is for this: appends that say so, and whatever is small and lets things go on.
+    fn is_urgent(&self) -> bool {
+        match self {
+            Self::Change(Change::Append(entries), _) => entries.is_urgent,
+            Self::Change(..) => true,
+            Self::Refused(..) => false,
         }
     }
 }
@@ -83,6 +93,8 @@ pub(super) struct View {
     queued_bytes: usize,
     next_ticket: u64,
     failed: Option<StorageError>,
+    /// Since when what is first in the queue, or was begun, finds no room.
+    waits_since: Option<Instant>,
     is_closing: bool,
 }
 
@@ -104,6 +116,7 @@ impl View {
             queued_bytes: 0,
             next_ticket: 1,
             failed: None,
+            waits_since: None,
             is_closing: false,
         }
     }
@@ -182,7 +195,7 @@ impl View {
     }
 
     /// Checks and takes an append; a refused one is queued all the same, so that its answer comes in order.
-    pub(super) fn append(&mut self, records: Vec<Record>, flushed: Flushed) {
+    pub(super) fn append(&mut self, records: Vec<Record>, is_urgent: bool, flushed: Flushed) {
         if let Err(error) = self.check_append(&records) {
             return self.enqueue(Queued::Refused(error, flushed));
         }
@@ -193,7 +206,8 @@ impl View {
             self.cache_bytes += entry.payload.len();
             self.cache.push_back(entry.payload.clone());
         }
-        self.enqueue(Queued::Change(Change::Append(ticket, records), Some(flushed)));
+        let entries = Entries { ticket, records: records.into(), is_urgent };
+        self.enqueue(Queued::Change(Change::Append(entries), Some(flushed)));
     }
 
     fn check_append(&self, records: &[Record]) -> Result<(), StorageError> {
@@ -269,8 +283,8 @@ impl View {
     }
 
     /// Takes what the next sync shall cover: at least one change, and the committed mark if it is new.
-    pub(super) fn take_batch(&mut self) -> (Vec<Queued>, Option<Bytes>) {
-        let (mut batch, mut bytes) = (Vec::new(), 0);
+    pub(super) fn take_batch(&mut self) -> (VecDeque<Queued>, Option<Bytes>) {
+        let (mut batch, mut bytes) = (VecDeque::new(), 0);
         while let Some(next) = self.queue.pop_front() {
             let cost = next.cost();
             if !batch.is_empty() && bytes + cost > LOG_SYNC_BYTES_MAX {
@@ -278,12 +292,52 @@ impl View {
                 break;
             }
             bytes += cost;
-            batch.push(next);
+            batch.push_back(next);
         }
         self.queued_bytes -= bytes;
         // A mark goes behind all records that were given before it.
         let committed = if self.queue.is_empty() { self.take_committed() } else { None };
         (batch, committed)
+    }
+
+    /// Puts back in front what found no room.
+    pub(super) fn put_back(&mut self, rest: VecDeque<Queued>) {
+        for queued in rest.into_iter().rev() {
+            self.queued_bytes += queued.cost();
+            self.queue.push_front(queued);
+        }
+    }
+
+    /// Takes back a mark that was taken for the stream and isn't in it, unless there is a newer one.
+    pub(super) fn put_back_committed(&mut self, mark: Bytes) {
+        self.committed.get_or_insert(mark);
+        self.is_committed_new = true;
+    }
+
+    /// Takes everything that is queued.
+    pub(super) fn take_all(&mut self) -> VecDeque<Queued> {
+        self.queued_bytes = 0;
+        std::mem::take(&mut self.queue)
+    }
+
+    /// Notes that the disk has no room for what is queued or begun.
+    pub(super) fn wait_for_room(&mut self) {
+        self.waits_since.get_or_insert_with(Instant::now);
+    }
+
+    /// Notes that there was room for everything.
+    pub(super) fn found_room(&mut self) {
+        self.waits_since = None;
+    }
+
+    /// Since when changes wait for room, if they do.
+    pub(super) fn waits_since(&self) -> Option<Instant> {
+        self.waits_since
+    }
+
+    /// Whether something that is still queued is urgent.
+    pub(super) fn has_urgent(&self) -> bool {
+        self.queue.iter().any(Queued::is_urgent)
     }
 
     /// The committed mark, if the stream doesn't have it yet.
@@ -360,7 +414,7 @@ mod tests {
 
     fn append(view: &mut View, index: u64, bytes: usize) {
         let record = Record { index: LogIndex(index), payload: Bytes::from(vec![7; bytes]) };
-        view.append(vec![record], Box::new(|_| ()));
+        view.append(vec![record], false, Box::new(|_| ()));
     }
 
     fn written(index: u64, ticket: u64, bytes: usize) -> Written {

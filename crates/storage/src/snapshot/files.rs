@@ -3,6 +3,10 @@
 //! `snap-<number>.tmp` is being written, `snap-<number>.snap` is whole: its content was synced before it got that name.
 //! The highest number is the newest. Those before it go once the new name is durable; what is found beside the
 //! newest at opening is removed.
+//!
+//! `snap-reserve` holds room for one snapshot on a full disk: its file becomes the unfinished one, and the snapshot that is
+//! replaced becomes the next reserve. A state that fits in it can be saved, and with it the log purged, for as long as the
+//! disk stays full.
 
 use std::{
     path::{Path, PathBuf},
@@ -25,6 +29,8 @@ use crate::{Disk, DiskFile, StorageError, error::Context as _};
 /// How much is collected before it becomes a chunk.
 const CHUNK_BYTES: usize = 256 * 1_024;
 const _: () = assert!(CHUNK_BYTES <= SNAPSHOT_CHUNK_BYTES_MAX);
+/// The name of the file that holds room.
+const RESERVE_FILE: &str = "snap-reserve";
 
 /// A directory of snapshots.
 #[derive(Debug)]
@@ -36,6 +42,8 @@ pub struct SnapshotFiles {
 struct Shelf {
     disk: Arc<dyn Disk>,
     dir: PathBuf,
+    /// Bytes to keep in reserve; 0 for no reserve.
+    reserve_bytes: u64,
     state: Mutex<State>,
 }
 
@@ -44,6 +52,8 @@ struct State {
     newest: Option<Kept>,
     next_number: u64,
     writers: usize,
+    /// The reserve file is there.
+    has_reserve: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -80,6 +90,18 @@ impl SnapshotFiles {
     /// # Errors
     /// [`StorageError::Corrupt`] or [`StorageError::NewerFormat`] for the newest file, or an I/O error.
     pub fn open(disk: Arc<dyn Disk>, dir: &Path) -> Result<Self, StorageError> {
+        Self::open_with_reserve(disk, dir, 0)
+    }
+
+    /// As [`open`](Self::open), and keeps so many bytes on disk for a snapshot when nothing else is free.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open). A disk without room for the reserve is none.
+    pub fn open_with_reserve(
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        reserve_bytes: u64,
+    ) -> Result<Self, StorageError> {
         disk.create_dir(dir).doing("create", dir)?;
         let names = disk.list(dir).doing("list", dir)?;
         let mut whole: Vec<u64> = names.iter().filter_map(|name| number_in(name, ".snap")).collect();
@@ -93,8 +115,60 @@ impl SnapshotFiles {
         for path in leftovers.chain(unfinished.iter().map(|sequence| unfinished_path(dir, *sequence))) {
             disk.remove(&path).doing("remove", &path)?;
         }
-        let state = Mutex::new(State { newest, next_number, writers: 0 });
-        Ok(Self { shelf: Arc::new(Shelf { disk, dir: dir.to_owned(), state }) })
+        let has_reserve = names.iter().any(|name| name == RESERVE_FILE);
+        let state = Mutex::new(State { newest, next_number, writers: 0, has_reserve });
+        let files = Self { shelf: Arc::new(Shelf { disk, dir: dir.to_owned(), reserve_bytes, state }) };
+        files.keep_reserve();
+        Ok(files)
+    }
+}
+
+impl Shelf {
+    fn reserve_path(&self) -> PathBuf {
+        self.dir.join(RESERVE_FILE)
+    }
+
+    /// Whether the disk has no room for another snapshot like the newest: then the reserve is for it.
+    fn is_tight(&self, state: &State) -> bool {
+        let like_newest = state.newest.as_ref().map_or(0, |kept| 2 * kept.info.content_bytes);
+        let needed = like_newest.max(self.reserve_bytes);
+        self.disk.room(&self.dir).ok().flatten().is_some_and(|free| free < needed)
+    }
+
+    /// Makes the reserve, or brings one up to its size, unless the room is needed otherwise.
+    fn make_reserve(&self, has_one: bool) -> Result<(), StorageError> {
+        let path = self.reserve_path();
+        let file = if has_one { self.disk.open(&path) } else { self.disk.create(&path) };
+        let file = file.doing("create", &path)?;
+        if file.len().doing("measure", &path)? < self.reserve_bytes {
+            file.reserve(self.reserve_bytes).doing("zero", &path)?;
+            file.sync_data().doing("sync", &path)?;
+        }
+        Ok(())
+    }
+
+    /// The file for a new snapshot: the reserve on a tight disk, else a new one.
+    fn new_file(&self, path: &Path) -> Result<Arc<dyn DiskFile>, StorageError> {
+        let mut state = self.state.lock();
+        if state.has_reserve && self.is_tight(&state) {
+            let reserve = self.reserve_path();
+            self.disk.rename(&reserve, path).doing("rename", &reserve)?;
+            state.has_reserve = false;
+            tracing::warn!("the disk is nearly full: this snapshot takes the room that was kept for it");
+            return self.disk.open(path).doing("open", path);
+        }
+        drop(state);
+        self.disk.create(path).doing("create", path)
+    }
+
+    /// Removes a file, or keeps its room for the next snapshot.
+    fn dispose(&self, state: &mut State, path: &Path) -> Result<(), StorageError> {
+        if self.reserve_bytes > 0 && !state.has_reserve {
+            self.disk.rename(path, &self.reserve_path()).doing("rename", path)?;
+            state.has_reserve = true;
+            return Ok(());
+        }
+        self.disk.remove(path).doing("remove", path)
     }
 }
 
@@ -133,9 +207,26 @@ impl SnapshotStore for SnapshotFiles {
             let Some(kept) = &state.newest else { return Ok(None) };
             FileReader::open(&*self.shelf.disk, &kept.path)?
         };
-        while reader.next_chunk()?.is_some() {}
-        reader.rewind();
+        reader.check()?;
         Ok(Some(Box::new(reader)))
+    }
+
+    fn keep_reserve(&self) {
+        let shelf = &self.shelf;
+        let has_one = {
+            let state = shelf.state.lock();
+            let short =
+                shelf.disk.room(&shelf.dir).ok().flatten().is_some_and(|free| free < shelf.reserve_bytes);
+            if shelf.reserve_bytes == 0 || state.writers > 0 || short {
+                return;
+            }
+            state.has_reserve
+        };
+        if let Err(error) = shelf.make_reserve(has_one) {
+            tracing::debug!(code = error.code(), "no room is kept for a snapshot: {error}");
+            return;
+        }
+        shelf.state.lock().has_reserve = true;
     }
 }
 
@@ -152,6 +243,8 @@ struct FileWriter {
     content_bytes: u64,
     digest: Sha256,
     failed: Option<StorageError>,
+    /// What the sealed file says.
+    sealed: Option<SnapshotInfo>,
     /// The file has its final name, or is gone.
     is_settled: bool,
 }
@@ -159,7 +252,7 @@ struct FileWriter {
 impl FileWriter {
     fn create(shelf: Arc<Shelf>, sequence: u64, meta: SnapshotMeta) -> Result<Self, StorageError> {
         let path = unfinished_path(&shelf.dir, sequence);
-        let file = match shelf.disk.create(&path).doing("create", &path) {
+        let file = match shelf.new_file(&path) {
             Ok(file) => file,
             Err(error) => {
                 shelf.state.lock().writers -= 1;
@@ -178,6 +271,7 @@ impl FileWriter {
             content_bytes: 0,
             digest: Sha256::new(),
             failed: None,
+            sealed: None,
             is_settled: false,
         };
         writer.put(&header)?;
@@ -224,14 +318,23 @@ impl FileWriter {
         Ok(())
     }
 
-    /// Ends the file and makes its content durable.
-    fn seal(&mut self) -> Result<SnapshotInfo, StorageError> {
+    /// Ends the file and makes its content durable, once.
+    fn end(&mut self) -> Result<SnapshotInfo, StorageError> {
+        if let Some(info) = &self.sealed {
+            return Ok(info.clone());
+        }
         self.put_chunk()?;
         let digest = std::mem::take(&mut self.digest).finalize().into();
         let footer = Footer { chunks: self.chunks, content_bytes: self.content_bytes, digest };
         self.put(&format::encode_footer(self.sequence, &footer))?;
+        if self.file.len().doing("measure", &self.path())? > self.offset {
+            // The rest of the reserve.
+            self.file.truncate(self.offset).doing("shorten", &self.path())?;
+        }
         self.file.sync_data().doing("sync", &self.path())?;
-        Ok(SnapshotInfo { meta: self.meta.clone(), content_bytes: self.content_bytes, digest })
+        let info = SnapshotInfo { meta: self.meta.clone(), content_bytes: self.content_bytes, digest };
+        self.sealed = Some(info.clone());
+        Ok(info)
     }
 
     /// Gives the file its name, makes that durable, and removes the one before.
@@ -251,7 +354,7 @@ impl FileWriter {
         shelf.disk.sync_dir(&shelf.dir).doing("sync", &shelf.dir)?;
         let before = state.newest.replace(Kept { path, info: info.clone() });
         if let Some(before) = before
-            && let Err(error) = shelf.disk.remove(&before.path)
+            && let Err(error) = shelf.dispose(&mut state, &before.path)
         {
             // The new one is durable all the same; the next opening removes what is left.
             tracing::warn!(file = %before.path.display(), "can't remove an old snapshot: {error}");
@@ -265,23 +368,38 @@ impl SnapshotWriter for FileWriter {
         if let Some(error) = &self.failed {
             return Err(error.clone());
         }
+        if self.sealed.is_some() {
+            return Err(StorageError::Closed);
+        }
         self.take_in(bytes).inspect_err(|error| self.failed = Some(error.clone()))
+    }
+
+    fn seal(&mut self) -> Result<Box<dyn SnapshotReader>, StorageError> {
+        if let Some(error) = &self.failed {
+            return Err(error.clone());
+        }
+        self.end().inspect_err(|error| self.failed = Some(error.clone()))?;
+        let mut reader = FileReader::open(&*self.shelf.disk, &self.path())?;
+        reader.check()?;
+        Ok(Box::new(reader))
     }
 
     fn finish(mut self: Box<Self>) -> Result<SnapshotInfo, StorageError> {
         if let Some(error) = self.failed.take() {
             return Err(error);
         }
-        let info = self.seal()?;
+        let info = self.end()?;
         self.publish(info)
     }
 }
 
 impl Drop for FileWriter {
     fn drop(&mut self) {
-        self.shelf.state.lock().writers -= 1;
+        let shelf = Arc::clone(&self.shelf);
+        let mut state = shelf.state.lock();
+        state.writers -= 1;
         if !self.is_settled
-            && let Err(error) = self.shelf.disk.remove(&self.path())
+            && let Err(error) = shelf.dispose(&mut state, &self.path())
         {
             tracing::warn!(file = %self.path().display(), "can't remove an unfinished snapshot: {error}");
         }
@@ -336,6 +454,13 @@ impl FileReader {
             digest: Sha256::new(),
             is_done: false,
         })
+    }
+
+    /// Reads all of it once, and goes back to the beginning.
+    fn check(&mut self) -> Result<(), StorageError> {
+        while self.next_chunk()?.is_some() {}
+        self.rewind();
+        Ok(())
     }
 
     fn rewind(&mut self) {

@@ -8,8 +8,13 @@ use std::{
 use haltline_storage::{Disk, Flusher, LogOptions, MemoryDisk, RealDisk, SegmentedLog, SnapshotFiles};
 use haltline_testkit::{disk::FaultDisk, log_conformance, snapshot_conformance};
 
-const LOG_OPTIONS: LogOptions =
-    LogOptions { segment_bytes: 8 * 1_024, cache_bytes: 4_000, flusher: Flusher::Thread };
+const LOG_OPTIONS: LogOptions = LogOptions {
+    segment_bytes: 8 * 1_024,
+    cache_bytes: 4_000,
+    flusher: Flusher::Thread,
+    reserve_segments: 2,
+    low_water_bytes: 0,
+};
 
 fn log_place(disk: Arc<dyn Disk>, dir: PathBuf) -> log_conformance::Place {
     Box::new(move || Box::new(SegmentedLog::open(Arc::clone(&disk), &dir, LOG_OPTIONS).unwrap()))

@@ -24,7 +24,7 @@ const FIRST_RECORD: usize = 4_096;
 const STRIDE: usize = 48;
 
 fn options(cache_bytes: usize) -> LogOptions {
-    LogOptions { segment_bytes: 8 * 1_024, cache_bytes, flusher: Flusher::Manual }
+    LogOptions { segment_bytes: 8 * 1_024, cache_bytes, flusher: Flusher::Manual, ..LogOptions::default() }
 }
 
 fn open(disk: &FaultDisk) -> Result<SegmentedLog, StorageError> {
@@ -267,31 +267,6 @@ fn a_failed_sync_is_final_and_what_it_lost_is_written_again() {
     drop(log);
     disk.restore_power();
     assert_eq!(indices(&open(&disk).unwrap()), [0, 1, 2]);
-}
-
-#[test]
-fn a_full_disk_has_its_own_error_and_loses_nothing() {
-    let disk = FaultDisk::new(1);
-    let log = open(&disk).unwrap();
-    disk.limit_room(Some(1_000));
-    let mut written = 0;
-    let error = loop {
-        match append_bytes(&log, written, 1_000) {
-            Ok(()) => written += 1,
-            Err(error) => break error,
-        }
-    };
-    assert!(written > 0, "what was zeroed ahead can be written");
-    assert_eq!(error.code(), "storage-disk-full");
-    assert!(error.to_string().ends_with("the disk is full; free space and restart the node"), "{error}");
-    assert_eq!(append(&log, written), Err(error));
-    disk.cut_power();
-    drop(log);
-    disk.restore_power();
-    disk.limit_room(None);
-    let log = open(&disk).unwrap();
-    assert_eq!(indices(&log), (0..written).collect::<Vec<_>>());
-    append(&log, written).unwrap();
 }
 
 #[test]

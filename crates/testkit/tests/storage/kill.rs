@@ -25,7 +25,12 @@ const OUTSTANDING_MAX: usize = 200;
 const ROUNDS: u64 = 30;
 
 fn open(dir: &Path) -> SegmentedLog {
-    let options = LogOptions { segment_bytes: 64 * 1_024, cache_bytes: 100_000, flusher: Flusher::Thread };
+    let options = LogOptions {
+        segment_bytes: 64 * 1_024,
+        cache_bytes: 100_000,
+        flusher: Flusher::Thread,
+        ..LogOptions::default()
+    };
     SegmentedLog::open(Arc::new(RealDisk), dir, options).unwrap()
 }
 

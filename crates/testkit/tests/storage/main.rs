@@ -5,5 +5,6 @@
 mod conformance;
 mod damage;
 mod data_dir;
+mod full_disk;
 mod kill;
 mod power_cut;
