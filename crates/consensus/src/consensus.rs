@@ -7,7 +7,7 @@ use haltline_core::{
     command::Request,
     ids::NodeId,
     limits::{LEADER_TRANSFER_TIMEOUT, PROPOSE_TIMEOUT},
-    state::KeyOwners,
+    state::{KeyOwners, State},
     time::ClusterTime,
 };
 use haltline_pki::{CertificateAlone, ClientTls, Listening, NodeIdentity, PkiError, Roles, ServerTls};
@@ -122,6 +122,13 @@ impl Consensus {
     #[must_use]
     pub fn state(&self) -> Arc<Published> {
         self.shared.board.now()
+    }
+
+    /// The state with every table, and up to where the log is in it: for a backup. Not for looking something up, because as
+    /// long as it is held the machine copies what it changes.
+    #[must_use]
+    pub fn whole_state(&self) -> (LogIndex, State) {
+        self.shared.board.live(|position| (position.index(), position.state.clone()))
     }
 
     /// Where this node stands, without the state: cheap however many commands are being applied. After a

@@ -47,6 +47,12 @@ impl LogStore {
         Ok(store)
     }
 
+    /// Whether nothing was ever written to it.
+    pub(crate) fn is_empty(&self) -> bool {
+        let bounds = self.log.bounds();
+        bounds.last.is_none() && bounds.purged.is_none()
+    }
+
     /// The newest stamp of the log.
     pub(crate) fn tail(&self) -> &Arc<TailStamp> {
         &self.tail
@@ -200,10 +206,15 @@ impl RaftLogStorage<TypeConfig> for LogStore {
             self.note_appended(record.index, &record.payload);
             record
         });
+        let records: Vec<Record> = records.collect();
         let flushed = Box::new(move |result: Result<(), StorageError>| {
             callback.io_completed(result.map_err(to_io));
         });
-        self.log.append(records.collect(), flushed);
+        if self.log.health().room != Room::Ample && records.iter().any(|record| codec::is_urgent(&record.payload)) {
+            self.log.append_urgent(records, flushed);
+        } else {
+            self.log.append(records, flushed);
+        }
         Ok(())
     }
 

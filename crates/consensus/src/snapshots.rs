@@ -175,7 +175,7 @@ pub(crate) async fn blocking<T: OptionalSend + 'static>(
 }
 
 /// A snapshot writer as a stream of bytes.
-struct Output(Box<dyn SnapshotWriter>);
+pub(crate) struct Output(pub(crate) Box<dyn SnapshotWriter>);
 
 impl Write for Output {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {

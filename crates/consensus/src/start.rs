@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use haltline_core::{
     command::Genesis,
-    ids::{ClusterId, NodeId},
+    ids::{Incarnation, NodeId},
     limits::{NODES_MAX, RAFT_APPEND_ENTRIES_MAX, SNAPSHOT_PART_TIMEOUT},
 };
 use haltline_pki::{
@@ -30,7 +30,7 @@ use crate::{
     network::{Network, NodesOnly, Peers, Service, serve},
     options::{Compaction, Member, Options, Timing},
     proposer::{Proposer, Tools},
-    published::Board,
+    published::{Board, Position},
     snapshots::Snapshots,
     stamps::Stamps,
     types::{Raft, TypeConfig},
@@ -43,7 +43,7 @@ const KEEP_EVERYTHING: u64 = 1 << 60;
 /// What is there before anything runs.
 struct Groundwork {
     me: NodeId,
-    cluster: ClusterId,
+    cluster: Arc<str>,
     authority: Arc<NodesOnly>,
     server_tls: ServerTls,
     peers: Peers,
@@ -75,12 +75,14 @@ impl Consensus {
         let (server_tls, dialer) = tls(&identity, authority.clone())
             .map_err(|error| StartError::Tls { reason: error.to_string() })?;
         let (me, cluster) = (identity.id(), identity.bundle().cluster());
-        let peers = Peers::new(me, cluster, dialer, timing, routes)?;
-
         let log = LogStore::open(log, clock.clone()).map_err(refused)?;
         let (tail, size) = (log.tail().clone(), log.size().clone());
         let snapshots = Snapshots::new(snapshots);
-        let (machine, board) = Machine::new(snapshots.load()?, snapshots.clone());
+        let position = snapshots.load()?;
+        let incarnation = incarnation(&position, genesis.as_ref(), log.is_empty())?;
+        let cluster = Service::name_of(cluster, incarnation);
+        let peers = Peers::new(me, &cluster, dialer, timing, routes)?;
+        let (machine, board) = Machine::new(position, snapshots.clone());
         authority.follow(board.clone());
         let network = Network::new(peers.clone(), snapshots.clone());
         let raft =
@@ -121,7 +123,7 @@ impl Groundwork {
         let service = Service {
             raft: raft.clone(),
             me,
-            cluster: Service::name_of(cluster),
+            cluster,
             entrance: entrance.clone(),
             snapshots,
             timing,
@@ -186,6 +188,32 @@ fn check(options: &Options) -> Result<(), StartError> {
             ))
         }
         _ => Ok(()),
+    }
+}
+
+/// In which incarnation this node takes part: its snapshot's, as its founding file names it. A restored cluster is never
+/// founded, so a node of one that has nothing has lost it.
+fn incarnation(
+    held: &Position,
+    genesis: Option<&Genesis>,
+    is_empty: bool,
+) -> Result<Incarnation, StartError> {
+    let own = held.state.cluster().map(|cluster| cluster.incarnation);
+    let named = genesis.map(|genesis| genesis.incarnation);
+    let bad = |reason| Err(StartError::BadOption { what: "incarnation", reason });
+    match (own, named) {
+        (Some(own), Some(named)) if own != named => bad(format!(
+            "the data directory is of incarnation {own} of the cluster, and the founding file of {named}; a node takes its \
+             data directory, identity and founding file from one restore"
+        )),
+        (None, Some(named)) if named > Incarnation(0) && is_empty => bad(format!(
+            "the cluster was restored (incarnation {named}), and this node's data is gone; replace the node"
+        )),
+        (None, Some(named)) if named > Incarnation(0) => bad(format!(
+            "the data directory is of the cluster before it was restored, and the founding file of incarnation {named}; a \
+             node takes both from one restore"
+        )),
+        (own, named) => Ok(own.or(named).unwrap_or_default()),
     }
 }
 

@@ -11,7 +11,7 @@ use std::{
 };
 
 use haltline_core::{
-    ids::{ClusterId, NodeId},
+    ids::NodeId,
     limits::RAFT_MESSAGE_BYTES_MAX,
     time::Millis,
 };
@@ -87,12 +87,12 @@ struct Shared {
 impl Peers {
     pub(crate) fn new(
         me: NodeId,
-        cluster: ClusterId,
+        cluster: &str,
         dialer: Dialer,
         timing: Timing,
         routes: BTreeMap<NodeId, String>,
     ) -> Result<Self, StartError> {
-        let cluster = MetadataValue::try_from(cluster.to_string())
+        let cluster = MetadataValue::try_from(cluster)
             .map_err(|error| StartError::Tls { reason: error.to_string() })?;
         let patience = u64::try_from(timing.connect.as_millis()).unwrap_or(u64::MAX);
         let dialer = dialer.with_timeout(Millis(patience));

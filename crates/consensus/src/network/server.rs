@@ -7,7 +7,7 @@ use std::{pin::Pin, sync::Arc, time::Duration};
 
 use futures::{Stream, StreamExt as _};
 use haltline_core::{
-    ids::{ClusterId, NodeId},
+    ids::{ClusterId, Incarnation, NodeId},
     limits::{BATCH_COMMANDS_MAX, RAFT_MESSAGE_BYTES_MAX, RAFT_STREAMS_MAX},
 };
 use haltline_pki::{Incoming, PeerIdentity, Subject};
@@ -76,8 +76,13 @@ pub(crate) async fn serve(service: Service, incoming: Incoming) -> Result<(), St
 }
 
 impl Service {
-    pub(crate) fn name_of(cluster: ClusterId) -> Arc<str> {
-        cluster.to_string().into()
+    /// What nodes call their cluster when they talk to each other. A restored one has another name than what it was before,
+    /// so that a node which was thought lost doesn't mix its log with the new one.
+    pub(crate) fn name_of(cluster: ClusterId, incarnation: Incarnation) -> Arc<str> {
+        match incarnation {
+            Incarnation(0) => cluster.to_string().into(),
+            later => format!("{cluster}/{later}").into(),
+        }
     }
 
     /// Who calls, once it is clear that it means us.

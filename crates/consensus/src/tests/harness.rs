@@ -13,13 +13,18 @@ use haltline_core::{
     command::{Genesis, NodeRecord, PersonAdd, Request, Role as PersonRole, RoleBinding},
     ids::{Incarnation, NodeId, PublicKey},
     path::FleetPath,
-    time::Millis,
+    restore::{Restore, restore},
+    state::State,
+    time::{Millis, WallTime},
 };
 use haltline_pki::{ClusterPki, NewNode};
 use haltline_storage::{Disk, LogOptions, MemoryDisk, SegmentedLog, SnapshotFiles};
 
 use super::proxy::Link;
-use crate::{Clock, Compaction, Consensus, Member, Options, Reply, Role, SystemClock, Timing, testing};
+use crate::{
+    Clock, Compaction, Consensus, Member, Options, Reply, Role, StoppedNode, SystemClock, Timing, read_stopped,
+    testing, write_restored,
+};
 
 /// Generous, because many clusters run at once in a debug build.
 pub(super) const TIMING: Timing = Timing {
@@ -138,6 +143,44 @@ impl TestCluster {
         let site = self.sites.get_mut(&id).unwrap();
         site.running.take().unwrap().shutdown().await;
         site.log.take().unwrap().close().unwrap();
+    }
+
+    /// What a node holds that was stopped.
+    pub(super) fn read_stopped(&self, id: NodeId) -> StoppedNode {
+        let site = &self.sites[&id];
+        let snapshots = Arc::new(SnapshotFiles::open(site.disk.clone(), Path::new("/snapshots")).unwrap());
+        read_stopped(&site.open_log(), snapshots).unwrap()
+    }
+
+    /// Restores a state of this cluster, with the nodes that it has: these get new disks, the others keep theirs.
+    pub(super) fn restore(&mut self, backup: State, ids: &[NodeId]) {
+        let incarnation = self.genesis.incarnation.next();
+        let asked = Restore {
+            index: backup.last_stamp().index.next(),
+            wall_time: WallTime(1),
+            incarnation,
+            by: testing::admin(),
+            reason: "restored".parse().unwrap(),
+            nodes: self.genesis.nodes.clone(),
+            trust_bundle: self.genesis.trust_bundle,
+            endorsements: Vec::new(),
+        };
+        let restored = restore(backup, &asked).unwrap().state;
+        for id in ids {
+            let site = self.sites.get_mut(id).unwrap();
+            site.disk = Arc::new(MemoryDisk::new());
+            let snapshots = SnapshotFiles::open(site.disk.clone(), Path::new("/snapshots")).unwrap();
+            let log = site.open_log();
+            write_restored(&log, &snapshots, &restored, &self.founders).unwrap();
+            assert!(write_restored(&log, &snapshots, &restored, &self.founders).is_err(), "only into a new one");
+            log.close().unwrap();
+        }
+        self.genesis.incarnation = incarnation;
+    }
+
+    /// As if this node's founding file were of another incarnation.
+    pub(super) fn set_incarnation(&mut self, incarnation: Incarnation) {
+        self.genesis.incarnation = incarnation;
     }
 
     pub(super) fn node(&self, id: NodeId) -> Consensus {

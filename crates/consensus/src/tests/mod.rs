@@ -7,5 +7,6 @@ mod conformance;
 mod harness;
 mod lanes;
 mod proxy;
+mod restored;
 mod snapshots;
 mod time;
