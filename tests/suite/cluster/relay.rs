@@ -4,6 +4,7 @@
 //! The edges run in this process, so their clock (CLOCK_BOOTTIME) is the one that the test reads.
 
 use std::{
+    collections::BTreeMap,
     fs::{self, File},
     net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
@@ -30,46 +31,80 @@ use super::{
 };
 
 const RELAY: &str = "relay-1";
+const LOW: &str = "relay-2";
 
-/// A cluster, and a relay that ends with its test.
-struct Rig {
-    relay: Option<Child>,
+/// A relay, which is a process while it runs.
+struct Relay {
+    process: Option<Child>,
     config: PathBuf,
     address: SocketAddr,
+}
+
+impl Relay {
+    fn start(&mut self, log: &Path) {
+        let log = File::options().create(true).append(true).open(log).expect("a log");
+        let mut program = Program::new(BINARY);
+        program.env_clear().args(["relay", "run", "--config"]).arg(&self.config);
+        program.stdin(Stdio::null()).stdout(log.try_clone().expect("a log")).stderr(log);
+        self.process = Some(program.spawn().expect("the relay starts"));
+    }
+
+    fn kill(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            // Both fail only if the process is gone already.
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+    }
+}
+
+/// A cluster, and relays that end with their test.
+struct Rig {
+    relays: BTreeMap<&'static str, Relay>,
     admin: Person,
     cluster: Cluster,
 }
 
 impl Drop for Rig {
     fn drop(&mut self) {
-        self.kill_relay();
+        self.relays.values_mut().for_each(Relay::kill);
     }
 }
 
 impl Rig {
+    /// A cluster with one relay.
     async fn start(trusted_for_acks: bool) -> Self {
         let mut cluster = Cluster::create(Path::new(BINARY), 3).expect("directories");
         cluster.start_all().expect("the binary starts");
         let admin = founded(&cluster).await;
         admin.command(0, register_agent(AGENT)).await.expect("the agent is registered");
-        let free = TcpListener::bind((cluster.nodes[0].edge.ip(), 0)).expect("a free port");
+        let mut rig = Self { relays: BTreeMap::new(), admin, cluster };
+        rig.add_relay(RELAY, trusted_for_acks, None);
+        rig
+    }
+
+    /// Starts a relay below the nodes, or below another relay alone.
+    fn add_relay(&mut self, name: &'static str, trusted_for_acks: bool, above: Option<&str>) {
+        let free = TcpListener::bind((self.cluster.nodes[0].edge.ip(), 0)).expect("a free port");
         let address = free.local_addr().expect("its address");
         drop(free);
-        let config = cluster.path().join("relay.toml");
+        let above = above.map(|above| format!("{above}={}", self.relays[above].address));
+        let config = self.cluster.path().join(format!("{name}.toml"));
         let text = format!(
-            "data_dir = \"relay/data\"\nidentity_dir = \"relay/identity\"\n[listen]\nedge = \"{address}\"\nhttp = \"\"\n"
+            "data_dir = \"{name}/data\"\nidentity_dir = \"{name}/identity\"\n[hubs]\nrelays = \"{}\"\n\
+             [listen]\nedge = \"{address}\"\nhttp = \"\"\n",
+            above.unwrap_or_default(),
         );
         fs::write(&config, text).expect("the configuration is written");
-        let mut rig = Self { relay: None, config, address, admin, cluster };
-        let token = rig.cluster.path().join("relay.join");
+        let token = self.cluster.path().join(format!("{name}.join"));
         let token = token.to_str().expect("a path of letters");
-        let mut words = vec!["edge", "token", "create", RELAY, "--relay", "--path", "/", "--out", token];
+        let mut words = vec!["edge", "token", "create", name, "--relay", "--path", "/", "--out", token];
         words.extend(trusted_for_acks.then_some("--trusted-for-acks"));
-        rig.haltline(&words);
-        let config = rig.config.to_str().expect("a path of letters").to_owned();
-        rig.haltline(&["relay", "enrol", "--config", &config, "--token-file", token]);
-        rig.start_relay();
-        rig
+        self.haltline(&words);
+        let file = config.to_str().expect("a path of letters");
+        self.haltline(&["relay", "enrol", "--config", file, "--token-file", token]);
+        self.relays.insert(name, Relay { process: None, config, address });
+        self.start_relay(name);
     }
 
     fn haltline(&self, words: &[&str]) -> String {
@@ -80,25 +115,21 @@ impl Rig {
         String::from_utf8(output.stdout).expect("text")
     }
 
-    fn start_relay(&mut self) {
-        let path = self.cluster.path().join("relay.log");
-        let log = File::options().create(true).append(true).open(path).expect("a log");
-        let mut program = Program::new(BINARY);
-        program.env_clear().args(["relay", "run", "--config"]).arg(&self.config);
-        program.stdin(Stdio::null()).stdout(log.try_clone().expect("a log")).stderr(log);
-        self.relay = Some(program.spawn().expect("the relay starts"));
+    fn start_relay(&mut self, name: &str) {
+        let log = self.cluster.path().join(format!("{name}.log"));
+        self.relays.get_mut(name).expect("a relay of this test").start(&log);
     }
 
     fn kill_relay(&mut self) {
-        if let Some(mut relay) = self.relay.take() {
-            // Both fail only if the process is gone already.
-            let _ = relay.kill();
-            let _ = relay.wait();
-        }
+        self.relays.get_mut(RELAY).expect("a relay of this test").kill();
+    }
+
+    async fn edge(&self, name: &str) -> Deciding {
+        self.edge_below(RELAY, name).await
     }
 
     /// An edge below the relay alone, with an agent that decides in a loop.
-    async fn edge(&self, name: &str) -> Deciding {
+    async fn edge_below(&self, relay: &str, name: &str) -> Deciding {
         let file = self.cluster.path().join(format!("{name}.join"));
         let directory = self.cluster.path().join(name);
         let path = file.to_str().expect("a path of letters");
@@ -106,13 +137,13 @@ impl Rig {
         let token = JoinToken::load(&file).expect("the token's file");
         haltline_edge::enrol(&token, &directory.join("identity")).await.expect("the edge is enrolled");
         let mut config = EdgeConfig::at(&directory.join("identity"), &directory.join("data"));
-        config.relays = format!("{RELAY}={}", self.address).parse().expect("a relay");
+        config.relays = format!("{relay}={}", self.relays[relay].address).parse().expect("a relay");
         let options = |name| CoreOptions { decision_log: Some(DECISIONS_MAX), ..CoreOptions::named(name) };
         let enforcer = Enforcer::connect_with(config, options).await.expect("the edge starts");
         let token = self.haltline(&["agent", "token", AGENT]).trim().to_owned();
         let session = wait_until("the agent has a session", || async { enforcer.session(&token).ok() }).await;
         let deciding = Deciding::start(enforcer, session).await;
-        assert_eq!(deciding.hub_relay().as_deref(), Some(RELAY), "fresh through the relay, not by a node");
+        assert_eq!(deciding.hub_relay().as_deref(), Some(relay), "fresh through the relay, not by a node");
         deciding
     }
 
@@ -181,7 +212,7 @@ async fn a_relay_that_is_not_trusted_is_waited_out_by_name() {
     assert_eq!(receipt.receipt.rule, EnforcedRule::Fenced, "{receipt:?}");
     let fenced: Vec<_> =
         receipt.receipt.fenced.iter().map(|fenced| (fenced.name.as_str(), fenced.why)).collect();
-    assert_eq!(fenced, [(RELAY, FencedWhy::Untrusted)]);
+    assert_eq!(fenced, [(RELAY, FencedWhy::Untrusted)], "{receipt:?}");
     for deciding in [one, other] {
         deciding.knows_of(kill).await;
         check(deciding, killed, enforced, &receipt).await;
@@ -202,7 +233,7 @@ async fn edges_whose_relay_died_permit_nothing_past_the_bound() {
     println!("{:?} after {}: {:?}", receipt.receipt.rule, receipt.receipt.took, receipt.receipt.members);
     assert!(!one.decide().is_permit() && !other.decide().is_permit());
     // The relay comes back, and with it the word of the kill.
-    rig.start_relay();
+    rig.start_relay(RELAY);
     for deciding in [one, other] {
         deciding.knows_of(kill).await;
         check(deciding, killed, enforced, &receipt).await;
@@ -216,7 +247,7 @@ async fn a_relay_that_came_back_speaks_for_nobody_before_its_boot_wait() {
     rig.relay_acknowledges().await;
     rig.kill_relay();
     let restarted = BootClock.now();
-    rig.start_relay();
+    rig.start_relay(RELAY);
     let (kill, killed) = rig.kill().await;
     let receipt = rig.receipt(kill).await;
     let enforced = BootClock.now();
@@ -231,4 +262,44 @@ async fn a_relay_that_came_back_speaks_for_nobody_before_its_boot_wait() {
     );
     deciding.knows_of(kill).await;
     check(deciding, killed, enforced, &receipt).await;
+}
+
+/// node <- relay-1 <- relay-2 <- edge. The kill's receipt, and how the edge took it.
+async fn below_two_relays(trusted_for_acks: [bool; 2]) -> SignedReceipt {
+    let mut rig = Rig::start(trusted_for_acks[0]).await;
+    rig.add_relay(LOW, trusted_for_acks[1], Some(RELAY));
+    let deciding = rig.edge_below(LOW, "gate-1").await;
+    rig.relay_acknowledges().await;
+    let (kill, killed) = rig.kill().await;
+    let receipt = rig.receipt(kill).await;
+    let enforced = BootClock.now();
+    println!("{:?} after {}: {:?}", receipt.receipt.rule, receipt.receipt.took, receipt.receipt.fenced);
+    deciding.knows_of(kill).await;
+    check(deciding, killed, enforced, &receipt).await;
+    receipt
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_kill_is_proven_through_two_relays_that_are_trusted() {
+    let receipt = below_two_relays([true, true]).await;
+    assert_eq!(receipt.receipt.rule, EnforcedRule::Acked, "{receipt:?}");
+    assert_eq!(receipt.receipt.enforcers_acked, 1, "the upper relay speaks for all");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upper_relay_that_is_not_trusted_is_waited_out_whatever_the_lower_one_is() {
+    let receipt = below_two_relays([false, true]).await;
+    let receipt = &receipt.receipt;
+    assert_eq!(receipt.rule, EnforcedRule::Fenced, "{receipt:?}");
+    let fenced: Vec<_> = receipt.fenced.iter().map(|fenced| (fenced.name.as_str(), fenced.why)).collect();
+    assert_eq!(fenced, [(RELAY, FencedWhy::Untrusted)], "the node knows of the upper one alone");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lower_relay_that_is_not_trusted_is_waited_out_by_the_upper_one() {
+    // The upper relay may speak for it once its leases have ended, which is about when the node gives up waiting; either way
+    // nothing was permitted after the receipt.
+    let receipt = below_two_relays([true, false]).await;
+    let about: Vec<_> = receipt.receipt.fenced.iter().map(|fenced| fenced.name.as_str()).collect();
+    assert!(about.is_empty() || about == [RELAY], "{receipt:?}");
 }
