@@ -5,13 +5,17 @@
 #![allow(clippy::float_arithmetic, reason = "statistics of measurements; nothing here decides anything")]
 
 mod arrivals;
+mod background;
 mod commit;
+mod crowd;
 mod decide;
 mod edge;
 mod enforcement;
 mod etcd;
 mod failover;
 mod failure;
+mod fanout;
+mod floor;
 mod haltline;
 mod latency;
 mod load;
@@ -68,7 +72,7 @@ enum Bench {
     /// What an enforcer holds in memory, and how long it loads
     Memory(memory::MemoryArguments),
     /// How fast a stop reaches all enforcers, beside etcd's watch
-    Fanout(enforcement::FanoutArguments),
+    Fanout(fanout::FanoutArguments),
     /// How fast it is proven that a stop is enforced everywhere
     Enforce(enforcement::EnforceArguments),
     /// What it costs a node to keep its enforcers fresh
@@ -76,6 +80,9 @@ enum Bench {
     /// The process that `memory` measures
     #[command(hide = true)]
     LoadView(memory::LoadArguments),
+    /// The process that `fanout` compares with
+    #[command(hide = true)]
+    FloorServer,
 }
 
 #[tokio::main]
@@ -103,10 +110,11 @@ async fn run(Arguments { general, bench }: Arguments) -> Result<(), Failure> {
         Bench::Decide(arguments) => alone(move || decide::run(&general, &arguments)).await,
         Bench::Token(arguments) => alone(move || token::run(&general, &arguments)).await,
         Bench::Memory(arguments) => alone(move || memory::run(&general, &arguments)).await,
-        Bench::Fanout(arguments) => enforcement::fanout(&general, &arguments).await,
+        Bench::Fanout(arguments) => fanout::run(&general, &arguments).await,
         Bench::Enforce(arguments) => enforcement::enforce(&general, &arguments).await,
         Bench::Freshness(arguments) => enforcement::freshness(&general, &arguments).await,
         Bench::LoadView(arguments) => alone(move || memory::load(&arguments)).await,
+        Bench::FloorServer => alone(floor::serve).await,
     }
 }
 

@@ -1,5 +1,5 @@
-//! Thousands of enforcers' sync streams in one process: real TLS, real frames, probes and acknowledgements, and no more
-//! work for each than noting when a stop arrived. What an enforcer does with a frame is measured by `decide` and `memory`.
+//! Thousands of enforcers' sync streams: real TLS, real frames, probes and acknowledgements, and no more work for each than
+//! noting when a stop arrived. What an enforcer does with a frame is measured by `decide` and `memory`.
 //!
 //! The streams share two dozen enrolled identities: enrolling is limited per source, and a hub tells streams apart by
 //! themselves.
@@ -7,38 +7,33 @@
 use std::{
     path::Path,
     sync::{
-        Arc, OnceLock,
+        Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use haltline_core::{
     command::{Command, EnforcerKind, JoinTokenCreate},
+    event::{EnforcementEvent, KillForce, event_bytes},
+    ids::KillId,
     limits::JOIN_TOKEN_TTL_MAX,
+    selector::Selector,
 };
 use haltline_pki::{CertificateAlone, ClientTls, Dialer, EdgeIdentity, Endpoint, JoinToken};
-use haltline_wire::v1::{
-    self, edge_message::Message as Up, edge_service_client::EdgeServiceClient, hub_message::Message as Down,
-};
-use tokio::{sync::mpsc, task::JoinSet, time::timeout};
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::Channel;
+use haltline_wire::v1::{self, edge_message::Message as Up, hub_message::Message as Down};
+use prost::Message as _;
 
 use crate::{
     arrivals::Arrivals,
+    crowd::{Crowd, Health, Talk, framed},
     failure::Failure,
     haltline::{SYSTEM, cluster::HaltlineCluster},
 };
 
 /// Enrolled identities that the streams share: a hub takes 512 streams of each.
 const IDENTITIES: usize = 24;
-/// Messages of one stream that wait to be sent.
-const UP_WAITING: usize = 8;
-/// Connections that are opened at once.
-const DIALS_AT_ONCE: usize = 64;
-/// How long the whole swarm may take to be in step.
-const READY_WITHIN: Duration = Duration::from_secs(180);
 
 /// How the streams are spread over connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,7 +57,7 @@ pub(crate) struct Setup {
 
 /// Streams that run. They end when it is dropped.
 pub(crate) struct Swarm {
-    _streams: JoinSet<()>,
+    crowd: Crowd,
     pub(crate) arrivals: Arc<Arrivals>,
     shared: Arc<Shared>,
 }
@@ -70,47 +65,54 @@ pub(crate) struct Swarm {
 #[derive(Debug)]
 struct Shared {
     arrivals: Arc<Arrivals>,
-    ready: AtomicU64,
+    health: Arc<Health>,
     fresh: AtomicU64,
-    broken: AtomicU64,
-    first_fault: OnceLock<String>,
     /// The first stream says nothing any more.
     first_is_silent: AtomicBool,
     probe_every: Option<Duration>,
+    /// The first byte of an event that stops something.
+    kill_tag: u8,
 }
 
 impl Swarm {
     /// Opens the streams, and waits until all are in step.
     pub(crate) async fn start(cluster: &HaltlineCluster, setup: Setup) -> Result<Self, Failure> {
-        let identities = identities(cluster).await?;
+        let dialers = dialers(cluster).await?;
+        let crowd = Crowd::new(SYSTEM)?;
         let arrivals = Arc::new(Arrivals::of(setup.edges));
         let shared = Arc::new(Shared {
             arrivals: Arc::clone(&arrivals),
-            ready: AtomicU64::new(0),
+            health: Arc::clone(&crowd.health),
             fresh: AtomicU64::new(0),
-            broken: AtomicU64::new(0),
-            first_fault: OnceLock::new(),
             first_is_silent: AtomicBool::new(false),
             probe_every: setup.probe_every,
+            kill_tag: kill_tag(),
         });
-        let channels = channels(cluster, &identities, setup).await?;
         let positions = positions(cluster).await?;
-        let mut streams = JoinSet::new();
-        for watcher in 0..setup.edges {
-            let (node, channel) = channels[watcher % channels.len()].clone();
-            let stream = Stream { watcher, channel, hello: positions[node].clone(), shared: shared.clone() };
-            streams.spawn(stream.run());
+        let number = match setup.connections {
+            Connections::Own => setup.edges,
+            Connections::Shared(number) => number,
+        };
+        let nodes = &cluster.cluster.nodes;
+        for index in 0..number {
+            let node = setup.node.unwrap_or(index % nodes.len());
+            let endpoint: Endpoint =
+                nodes[node].edge.to_string().parse().expect("a socket address is an endpoint");
+            let endpoint = endpoint.expecting(nodes[node].id);
+            let dialer = dialers[index % dialers.len()].clone();
+            let watchers = (index..setup.edges).step_by(number);
+            let talks = watchers.map(|watcher| EdgeTalk::new(watcher, positions[node].clone(), &shared));
+            let dial = async move { dialer.dial(&endpoint).await.map_err(|error| error.to_string()) };
+            crowd.connect(dial, talks.collect());
         }
-        let swarm = Self { _streams: streams, arrivals, shared };
-        swarm
-            .wait_until("in step", |shared| shared.ready.load(Ordering::Relaxed) >= setup.edges as u64)
-            .await?;
-        Ok(swarm)
+        let all = setup.edges as u64;
+        crowd.wait_until("in step", |health| health.ready.load(Ordering::Relaxed) >= all).await?;
+        Ok(Self { crowd, arrivals, shared })
     }
 
     /// Waits until every stream has a lease.
     pub(crate) async fn wait_until_fresh(&self, edges: usize) -> Result<(), Failure> {
-        self.wait_until("fresh", |shared| shared.fresh.load(Ordering::Relaxed) >= edges as u64).await
+        self.crowd.wait_until("fresh", |_| self.answers() >= edges as u64).await
     }
 
     /// How many answers to probes came so far.
@@ -122,28 +124,22 @@ impl Swarm {
     pub(crate) fn silence_first(&self, is_silent: bool) {
         self.shared.first_is_silent.store(is_silent, Ordering::Release);
     }
+}
 
-    async fn wait_until(
-        &self,
-        expected: &'static str,
-        is_so: impl Fn(&Shared) -> bool,
-    ) -> Result<(), Failure> {
-        let began = Instant::now();
-        while !is_so(&self.shared) {
-            let broken = self.shared.broken.load(Ordering::Relaxed);
-            if broken > 0 {
-                let fault = self.shared.first_fault.get().map_or("it ended", String::as_str);
-                let reason = format!("{broken} streams of the swarm broke, the first because: {fault}");
-                return Err(Failure::Call { system: SYSTEM, reason });
-            }
-            if began.elapsed() > READY_WITHIN {
-                let waited_ms = began.elapsed().as_millis();
-                return Err(Failure::NotReady { system: SYSTEM, expected, waited_ms, logs: None });
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        Ok(())
-    }
+/// Events begin with their kind, so that one byte tells a kill from a revocation.
+fn kill_tag() -> u8 {
+    let (kill, selector, force) = (KillId(1), Selector::default(), KillForce::Denying);
+    event_bytes(&EnforcementEvent::KillSet { kill, selector, force })[0]
+}
+
+/// What dials as each of the identities, which are enrolled one after the other.
+async fn dialers(cluster: &HaltlineCluster) -> Result<Vec<Dialer>, Failure> {
+    let failed = |error: haltline_pki::PkiError| Failure::Tls { system: SYSTEM, reason: error.to_string() };
+    let dialer = |identity: &EdgeIdentity| {
+        let tls = ClientTls::new(identity.tls(), identity.bundle(), Arc::new(CertificateAlone));
+        tls.map(Dialer::new).map_err(failed)
+    };
+    identities(cluster).await?.iter().map(dialer).collect()
 }
 
 /// Enrols the identities, one after the other.
@@ -183,53 +179,6 @@ async fn enrol(token: &JoinToken, directory: &Path) -> Result<EdgeIdentity, Fail
     enrolled.map_err(|error| Failure::Call { system: SYSTEM, reason: format!("enrolling: {error}") })
 }
 
-/// The connections, each with the node that it leads to.
-async fn channels(
-    cluster: &HaltlineCluster,
-    identities: &[EdgeIdentity],
-    setup: Setup,
-) -> Result<Vec<(usize, Channel)>, Failure> {
-    let number = match setup.connections {
-        Connections::Own => setup.edges,
-        Connections::Shared(number) => number,
-    };
-    let mut dialers = Vec::new();
-    for identity in identities {
-        let tls = ClientTls::new(identity.tls(), identity.bundle(), Arc::new(CertificateAlone));
-        let failed =
-            |error: haltline_pki::PkiError| Failure::Tls { system: SYSTEM, reason: error.to_string() };
-        dialers.push(Dialer::new(tls.map_err(failed)?));
-    }
-    let nodes = &cluster.cluster.nodes;
-    let mut dialing = JoinSet::new();
-    let mut channels = Vec::with_capacity(number);
-    for index in 0..number {
-        if dialing.len() >= DIALS_AT_ONCE {
-            take(&mut dialing, &mut channels).await?;
-        }
-        let node = setup.node.unwrap_or(index % nodes.len());
-        let endpoint: Endpoint =
-            nodes[node].edge.to_string().parse().expect("a socket address is an endpoint");
-        let (dialer, endpoint) = (dialers[index % dialers.len()].clone(), endpoint.expecting(nodes[node].id));
-        dialing.spawn(async move { (node, dialer.connect(&endpoint).await) });
-    }
-    while !dialing.is_empty() {
-        take(&mut dialing, &mut channels).await?;
-    }
-    Ok(channels)
-}
-
-type Dialed = (usize, Result<Channel, haltline_pki::TlsFailure>);
-
-async fn take(dialing: &mut JoinSet<Dialed>, channels: &mut Vec<(usize, Channel)>) -> Result<(), Failure> {
-    if let Some(Ok((node, dialed))) = dialing.join_next().await {
-        let failed =
-            |error: haltline_pki::TlsFailure| Failure::Tls { system: SYSTEM, reason: error.to_string() };
-        channels.push((node, dialed.map_err(failed)?));
-    }
-    Ok(())
-}
-
 /// Where each node's chain stands: what an enforcer says that has followed so far.
 async fn positions(cluster: &HaltlineCluster) -> Result<Vec<v1::Hello>, Failure> {
     let mut positions = Vec::new();
@@ -249,74 +198,90 @@ async fn positions(cluster: &HaltlineCluster) -> Result<Vec<v1::Hello>, Failure>
 }
 
 /// One enforcer's stream.
-struct Stream {
+struct EdgeTalk {
     watcher: usize,
-    channel: Channel,
     hello: v1::Hello,
     shared: Arc<Shared>,
+    probes: Probes,
+    /// What is to be acknowledged, and when.
+    acknowledge: Option<(Instant, v1::EdgeApplied)>,
 }
 
-impl Stream {
-    async fn run(self) {
-        let shared = Arc::clone(&self.shared);
-        if let Err(fault) = self.follow().await {
-            let _ = shared.first_fault.set(fault);
-            shared.broken.fetch_add(1, Ordering::Relaxed);
-        }
+impl EdgeTalk {
+    fn new(watcher: usize, hello: v1::Hello, shared: &Arc<Shared>) -> Self {
+        let probes = Probes::begin(watcher, shared.probe_every);
+        Self { watcher, hello, shared: Arc::clone(shared), probes, acknowledge: None }
     }
 
-    async fn follow(self) -> Result<(), String> {
-        let ended = |_| "its sender ended".to_owned();
-        let refused = |status: tonic::Status| format!("{:?}: {}", status.code(), status.message());
-        let Self { watcher, channel, hello, shared } = self;
-        let (up, waiting) = mpsc::channel(UP_WAITING);
-        let (index, event_seq) = (hello.index, hello.event_seq);
-        up.send(message(Up::Hello(hello))).await.map_err(ended)?;
-        let mut client = EdgeServiceClient::new(channel);
-        let mut down = client.sync(ReceiverStream::new(waiting)).await.map_err(refused)?.into_inner();
-        let mut probes = Probes::begin(watcher, shared.probe_every);
-        loop {
-            if watcher == 0 && shared.first_is_silent.load(Ordering::Acquire) {
-                tokio::time::sleep(Duration::from_millis(10)).await;
-                continue;
-            }
-            let received = tokio::select! {
-                received = down.message() => received.map_err(refused)?.ok_or("the hub ended it")?,
-                nonce = probes.due() => {
-                    let probe = v1::Probe { sequence: probes.sequence, nonce };
-                    up.send(message(Up::Probe(probe))).await.map_err(ended)?;
-                    continue;
-                }
-            };
-            match received.message.ok_or("an empty message")? {
-                Down::Welcome(_) => {
-                    let applied = v1::EdgeApplied { index, event_seq };
-                    up.send(message(Up::Applied(applied))).await.map_err(ended)?;
-                    shared.ready.fetch_add(1, Ordering::Relaxed);
-                }
-                Down::Frame(frame) => {
-                    if frame.stops {
-                        shared.arrivals.arrived(watcher);
-                    }
-                    let event_seq = frame.first_event_seq + frame.events.len() as u64;
-                    let applied = v1::EdgeApplied { index: frame.index, event_seq };
-                    up.send(message(Up::Applied(applied))).await.map_err(ended)?;
-                }
-                Down::Fresh(_) => drop(shared.fresh.fetch_add(1, Ordering::Relaxed)),
-                Down::SnapshotNeeded(_) => return Err("the hub asks for a snapshot".into()),
-                Down::Hubs(_) => {}
-            }
+    /// An acknowledgement now, or when the hub wants it; one that waits already takes this one's place in.
+    fn acknowledge(&mut self, applied: v1::EdgeApplied, after_ms: u32) -> Option<Bytes> {
+        if after_ms == 0 && self.acknowledge.is_none() {
+            return Some(message(Up::Applied(applied)));
         }
+        let at = self.acknowledge.take().map(|(at, _)| at);
+        let at = at.unwrap_or_else(|| Instant::now() + Duration::from_millis(after_ms.into()));
+        self.acknowledge = Some((at, applied));
+        None
     }
 }
 
-fn message(message: Up) -> v1::EdgeMessage {
-    v1::EdgeMessage { message: Some(message) }
+impl Talk for EdgeTalk {
+    const PATH: &'static str = "/haltline.v1.EdgeService/Sync";
+
+    fn opening(&mut self) -> Vec<Bytes> {
+        vec![message(Up::Hello(self.hello.clone()))]
+    }
+
+    fn hear(&mut self, said: &[u8]) -> Result<Option<Bytes>, String> {
+        let said = v1::HubMessage::decode(said).map_err(|error| error.to_string())?;
+        Ok(match said.message.ok_or("an empty message")? {
+            Down::Welcome(_) => {
+                self.shared.health.ready.fetch_add(1, Ordering::Relaxed);
+                let v1::Hello { index, event_seq, .. } = self.hello;
+                Some(message(Up::Applied(v1::EdgeApplied { index, event_seq })))
+            }
+            Down::Frame(frame) => {
+                let is_kill = |event: &Bytes| event.first() == Some(&self.shared.kill_tag);
+                if frame.stops && frame.events.iter().any(is_kill) {
+                    self.shared.arrivals.arrived(self.watcher);
+                }
+                let event_seq = frame.first_event_seq + frame.events.len() as u64;
+                let applied = v1::EdgeApplied { index: frame.index, event_seq };
+                self.acknowledge(applied, frame.ack_after_ms)
+            }
+            Down::Fresh(_) => {
+                self.shared.fresh.fetch_add(1, Ordering::Relaxed);
+                None
+            }
+            Down::SnapshotNeeded(_) => return Err("the hub asks for a snapshot".into()),
+            Down::Hubs(_) => None,
+        })
+    }
+
+    fn due(&self) -> Option<Instant> {
+        self.probes.next.into_iter().chain(self.acknowledge.iter().map(|(at, _)| *at)).min()
+    }
+
+    fn say(&mut self) -> Option<Bytes> {
+        if let Some((_, applied)) = self.acknowledge.take_if(|(at, _)| *at <= Instant::now()) {
+            return Some(message(Up::Applied(applied)));
+        }
+        let nonce = self.probes.due()?;
+        Some(message(Up::Probe(v1::Probe { sequence: self.probes.sequence, nonce })))
+    }
+
+    fn is_silent(&self) -> bool {
+        self.watcher == 0 && self.shared.first_is_silent.load(Ordering::Acquire)
+    }
+}
+
+fn message(message: Up) -> Bytes {
+    framed(&v1::EdgeMessage { message: Some(message) })
 }
 
 /// A stream's probes, at their own moments.
 struct Probes {
-    next: Option<tokio::time::Instant>,
+    next: Option<Instant>,
     every: Duration,
     watcher: usize,
     sequence: u64,
@@ -326,30 +291,19 @@ impl Probes {
     /// Spread evenly over the first interval.
     fn begin(watcher: usize, every: Option<Duration>) -> Self {
         let offset = |every: Duration| every * u32::try_from(watcher * 7_919 % 10_000).unwrap_or(0) / 10_000;
-        let next = every.map(|every| tokio::time::Instant::now() + offset(every));
+        let next = every.map(|every| Instant::now() + offset(every));
         Self { next, every: every.unwrap_or_default(), watcher, sequence: 0 }
     }
 
-    /// A nonce when it is time for the next probe. Cancel safe.
-    async fn due(&mut self) -> Vec<u8> {
-        let Some(next) = self.next else { return std::future::pending().await };
-        tokio::time::sleep_until(next).await;
+    /// A nonce if it is time for the next probe.
+    fn due(&mut self) -> Option<Vec<u8>> {
+        let next = self.next.filter(|next| *next <= Instant::now())?;
         self.next = Some(next + self.every);
         self.sequence += 1;
         let mut nonce = vec![0; 32];
         nonce[..8].copy_from_slice(&(self.watcher as u64).to_be_bytes());
         nonce[8..16].copy_from_slice(&self.sequence.to_be_bytes());
         nonce[16..].copy_from_slice(&haltline_testkit::cluster::random_id().0);
-        nonce
+        Some(nonce)
     }
-}
-
-/// Runs something for at most as long as the swarm may take.
-pub(crate) async fn within<T>(
-    expected: &'static str,
-    future: impl Future<Output = Result<T, Failure>>,
-) -> Result<T, Failure> {
-    let late =
-        |_| Failure::NotReady { system: SYSTEM, expected, waited_ms: READY_WITHIN.as_millis(), logs: None };
-    timeout(READY_WITHIN, future).await.map_err(late)?
 }

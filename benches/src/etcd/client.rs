@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use hyper_util::rt::TokioIo;
 use rustls::{ClientConfig, pki_types::ServerName};
-use tokio::net::TcpStream;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+};
 use tokio_rustls::TlsConnector;
 use tonic::transport::{Channel, Endpoint, Uri};
 
@@ -31,6 +34,26 @@ pub(crate) async fn connect(port: u16, tls: Option<Arc<ClientConfig>>) -> Result
     let origin = origin.build().expect("an address of loopback is an authority");
     let connector = tower::service_fn(move |_: Uri| dial(port, Arc::clone(&config)));
     endpoint.origin(origin).connect_with_connector(connector).await.map_err(unreachable)
+}
+
+/// A connection as bytes.
+pub(crate) type Wire = Box<dyn Bytes>;
+
+/// See [`Wire`].
+pub(crate) trait Bytes: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<B: AsyncRead + AsyncWrite + Send + Unpin> Bytes for B {}
+
+/// Dials the member at this port of loopback, with or without TLS.
+pub(crate) async fn dial_any(port: u16, tls: Option<Arc<ClientConfig>>) -> std::io::Result<Wire> {
+    match tls {
+        Some(config) => Ok(Box::new(dial(port, config).await?.into_inner())),
+        None => {
+            let tcp = TcpStream::connect((std::net::Ipv4Addr::LOCALHOST, port)).await?;
+            tcp.set_nodelay(true)?;
+            Ok(Box::new(tcp))
+        }
+    }
 }
 
 async fn dial(

@@ -70,13 +70,11 @@ impl EtcdCluster {
         Ok(channels)
     }
 
-    /// So many new connections, to all members in turn.
-    pub(crate) async fn connections_to_all(&self, number: usize) -> Result<Vec<Channel>, Failure> {
-        let mut channels = Vec::with_capacity(number);
-        for index in (0..self.members.len()).cycle().take(number) {
-            channels.push(self.connect(index).await?);
-        }
-        Ok(channels)
+    /// What dials the member whose turn it is with this number: bytes, for clients of the benchmarks' own.
+    pub(crate) fn dial(&self, number: usize) -> impl Future<Output = Result<client::Wire, String>> + use<> {
+        let port = self.members[number % self.members.len()].client_port;
+        let tls = self.certificates.as_ref().map(|certificates| Arc::clone(&certificates.client));
+        async move { client::dial_any(port, tls).await.map_err(|error| error.to_string()) }
     }
 
     /// Kills the members and waits until they are gone.
