@@ -10,6 +10,7 @@ mod people;
 mod recovery;
 mod refusals;
 mod relay;
+mod trust;
 mod watching;
 
 use std::path::Path;

@@ -420,6 +420,34 @@ fn a_token_counts_only_if_a_verified_key_of_this_incarnation_signed_it_for_this_
     let mut claims = world.claims(BOT);
     claims.incarnation = Incarnation(2);
     assert_eq!(world.core.session(&world.token(&claims)).unwrap_err().code(), "OTHER_INCARNATION");
+    let replaced = |version, until| {
+        EnforcementEvent::TrustBundleSet(Box::new(TrustBundleChange {
+            version: Version(version),
+            keys: Vec::new(),
+            endorsements: Vec::new(),
+            incarnation: Incarnation(1),
+            old_keys_until: until,
+        }))
+    };
+    let ends = session.claims().ends;
+    let mut claims = world.claims(BOT);
+    claims.credential.0[0] ^= 1;
+    let another = world.token(&claims);
+    world.hear(&[replaced(2, ends)]);
+    assert!(permits(&session, &Action::default()), "a change of keys waits for a statement");
+    world.verify();
+    assert!(permits(&session, &Action::default()), "what a replaced key signed is good until it ends");
+    assert!(permits(&world.core.session(&another).unwrap(), &Action::default()), "also what is shown later");
+    claims.ends = ClusterTime(ends.0 + 1);
+    claims.credential.0[0] ^= 2;
+    let late = world.core.session(&world.token(&claims)).unwrap_err();
+    assert_eq!(late.code(), "TOKEN_RETIRED_KEY", "{late}");
+}
+
+#[test]
+fn a_key_that_is_replaced_without_grace_ends_what_it_signed_at_once() {
+    let mut world = World::new();
+    let session = world.session(BOT);
     let change = TrustBundleChange {
         version: Version(2),
         keys: Vec::new(),
@@ -434,7 +462,10 @@ fn a_token_counts_only_if_a_verified_key_of_this_incarnation_signed_it_for_this_
     let mut claims = world.claims(BOT);
     claims.credential.0[0] ^= 1;
     let refused = world.core.session(&world.token(&claims)).unwrap_err();
-    assert_eq!(refused, SessionRefused::Token(TokenError::UnknownKey { key: world.key() }));
+    assert_eq!(
+        refused,
+        SessionRefused::Token(TokenError::RetiredKey { key: world.key(), ends: claims.ends })
+    );
 }
 
 #[test]
