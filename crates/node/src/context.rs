@@ -1,6 +1,9 @@
 //! What all services share: the replicated state, this node's identity, its bounds and its metrics.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::{Arc, atomic::AtomicU64},
+    time::Instant,
+};
 
 use haltline_consensus::{Consensus, Published};
 use haltline_core::{command::Request as Command, ids::PersonId, rejection::Outcome, time::Stamp};
@@ -11,7 +14,7 @@ use tonic::{Extensions, Response, Status};
 
 use crate::{
     caller::Caller, diagnosis::Diagnosis, enforcement::Enforcements, metrics::Metrics, places::Places,
-    places_taken::PlacesTaken, refused::Refused, services::Watches, signing::Signing,
+    places_taken::PlacesTaken, refused::Refused, reload::InForce, services::Watches, signing::Signing,
 };
 
 /// Shared by all services. Held in an [`Arc`].
@@ -22,10 +25,13 @@ pub(crate) struct Context {
     pub(crate) metrics: Metrics,
     pub(crate) places: Places,
     pub(crate) diagnosis: Diagnosis,
-    pub(crate) in_flight_per_stream_max: usize,
+    pub(crate) config: InForce,
+    /// When the certificate ends that is shown, in seconds since 1970.
+    pub(crate) certificate_ends: AtomicU64,
     pub(crate) watches: Watches,
     pub(crate) enforcements: Arc<Enforcements>,
     pub(crate) progress_streams: PlacesTaken,
+    pub(crate) backups: PlacesTaken,
     pub(crate) started: Instant,
     /// Cancelled when the node begins to stop: long streams end then.
     pub(crate) stopping: CancellationToken,

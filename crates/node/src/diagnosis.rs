@@ -3,10 +3,7 @@
 //! Looking costs disk syncs and connections, so one look serves all who ask within a moment, and there is never more than
 //! one at once.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use haltline_core::limits::DOCTOR_FINDINGS_TTL;
 use haltline_wire::v1;
@@ -14,39 +11,26 @@ use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::Mutex;
 
 use crate::{
-    config::NodeConfig,
     context::Context,
     doctor::{self, Finding, Neighbour},
     refused::Refused,
 };
 
-/// The node's configuration, and what was found last.
-pub(crate) struct Diagnosis {
-    config: Arc<NodeConfig>,
-    last: Mutex<Option<(Instant, Vec<Finding>)>>,
-}
-
-impl Diagnosis {
-    pub(crate) fn new(config: &NodeConfig) -> Self {
-        Self { config: Arc::new(config.clone()), last: Mutex::default() }
-    }
-
-    /// What the node was started with.
-    pub(crate) fn config(&self) -> &NodeConfig {
-        &self.config
-    }
-}
+/// What was found last, and when.
+#[derive(Debug, Default)]
+pub(crate) struct Diagnosis(Mutex<Option<(Instant, Vec<Finding>)>>);
 
 impl Context {
     /// Looks, or tells what was found a moment ago.
     pub(crate) async fn diagnose(&self) -> Result<v1::NodeDiagnosis, Refused> {
-        let mut last = self.diagnosis.last.lock().await;
+        let mut last = self.diagnosis.0.lock().await;
         let fresh_for = Duration::from_millis(DOCTOR_FINDINGS_TTL.0);
         let findings = match &*last {
             Some((at, findings)) if at.elapsed() < fresh_for => findings.clone(),
             _ => {
-                let (config, neighbours) = (Arc::clone(&self.diagnosis.config), self.neighbours());
-                let look = move || doctor::check_machine(&config, &neighbours, |_| ());
+                let (config, neighbours) = (self.config.get(), self.neighbours());
+                let look =
+                    move || doctor::check_machine(&config, Some(std::process::id()), &neighbours, |_| ());
                 let found = tokio::task::spawn_blocking(look).await.map_err(|_| Refused::Stopping)?;
                 *last = Some((Instant::now(), found.clone()));
                 found
@@ -59,11 +43,11 @@ impl Context {
     /// The other members, where this node reaches them.
     fn neighbours(&self) -> Vec<Neighbour> {
         let own = self.identity.id();
-        let routes = &self.diagnosis.config.routes.0;
+        let config = self.config.get();
         let published = self.consensus.state();
         let others = published.members().filter(|(node, _)| *node != own);
         let neighbour = |(node, member): (_, &haltline_consensus::Member)| {
-            let route = routes.get(&node).map(ToString::to_string);
+            let route = config.routes.0.get(&node).map(ToString::to_string);
             Neighbour { node, address: route.unwrap_or_else(|| member.raft_address.clone()) }
         };
         others.map(neighbour).collect()

@@ -127,7 +127,7 @@ impl Finding {
 /// directory and the ports. Whether the node runs makes a difference: its own ports may be taken by itself.
 #[must_use]
 pub fn check_config(file: Option<&Path>, config: &NodeConfig) -> Vec<Finding> {
-    let running = process::holder(&config.data_dir);
+    let running = running(config);
     let mut findings = vec![files::configuration(file)];
     let identity = files::identity(config, &mut findings);
     if let Some(identity) = &identity {
@@ -143,14 +143,14 @@ pub fn check_config(file: Option<&Path>, config: &NodeConfig) -> Vec<Finding> {
 }
 
 /// Looks at the machine: how long its disk takes to make data durable, room, descriptors, clocks, and how far the other
-/// nodes are. Takes a few seconds, and blocks; `tell` hears what is being done.
+/// nodes are. `running` is the node's process, if it runs. Takes a few seconds, and blocks; `tell` hears what is being done.
 #[must_use]
 pub fn check_machine(
     config: &NodeConfig,
+    running: Option<u32>,
     neighbours: &[Neighbour],
     mut tell: impl FnMut(&str),
 ) -> Vec<Finding> {
-    let running = process::holder(&config.data_dir);
     let timing = config.profile.timing();
     let mut findings = Vec::new();
     tell("measuring how long the disk takes to make data durable");
@@ -162,6 +162,12 @@ pub fn check_machine(
     tell("measuring the way to the other nodes");
     findings.extend(distance::check(neighbours, config.profile));
     findings
+}
+
+/// The process that runs the node of this configuration, if one does and this machine's `/proc` tells.
+#[must_use]
+pub fn running(config: &NodeConfig) -> Option<u32> {
+    process::holder(&config.data_dir)
 }
 
 /// The other founding nodes, as this one's configuration reaches them.

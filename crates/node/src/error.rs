@@ -28,6 +28,14 @@ pub enum NodeError {
         /// What is wrong with it.
         reason: String,
     },
+    /// The identity directory holds what this running node can't take in.
+    #[error("the identity in {} can't be taken in: {reason}", .directory.display())]
+    Identity {
+        /// The directory.
+        directory: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// A file or directory.
     #[error("can't {action} {}: {source}", .path.display())]
     Io {
@@ -87,6 +95,7 @@ impl NodeError {
             Self::Config(_) => "node_config",
             Self::Pki(error) => error.code(),
             Self::Founding { .. } => "node_founding",
+            Self::Identity { .. } => "node_identity",
             Self::Io { .. } => "node_io",
             Self::Exists { .. } => "node_exists",
             Self::BadInit(_) => "node_bad_init",

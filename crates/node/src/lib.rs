@@ -14,6 +14,7 @@
 //! - A command is answered only with what the machine came to, or with an error that says whether that is known.
 //! - Whoever isn't registered learns nothing but that.
 
+pub mod backup;
 pub mod config;
 pub mod doctor;
 mod edge_upstream;
@@ -22,6 +23,7 @@ mod enforcement;
 mod error;
 pub mod founding;
 pub mod init;
+pub mod sd_notify;
 
 mod caller;
 mod context;
@@ -37,11 +39,14 @@ mod places;
 mod places_taken;
 mod refused;
 mod registry;
+mod reload;
 mod renewal;
 mod server;
 mod services;
 mod signing;
+mod supervision;
 
 pub use config::{ConfigError, LogFormat, NodeConfig, Profile};
 pub use error::NodeError;
-pub use server::{Sockets, run, run_on};
+pub use reload::{Reloads, SetLogFilter};
+pub use server::{Sockets, Surroundings, run, run_on, run_with};

@@ -1,8 +1,13 @@
-//! Renews the node's own certificate long before it ends: at the start, and while it runs.
+//! Which certificate the node shows: its own, renewed long before it ends, at the start and while it runs; or one that was
+//! put into its directory.
 //!
 //! A node issues its own: its authority hangs on its registered key, which stays the same.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    path::Path,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use haltline_core::limits::CERTIFICATE_CHECK_INTERVAL;
 use haltline_pki::{
@@ -10,7 +15,9 @@ use haltline_pki::{
     Validity,
 };
 
-use crate::{context::Context, edge_ports::edge_tls};
+use parking_lot::Mutex;
+
+use crate::{context::Context, edge_ports::edge_tls, error::NodeError};
 
 /// The ports that show the node's certificate, beside the one between nodes.
 pub(crate) struct Ports {
@@ -39,34 +46,89 @@ pub(crate) fn api_tls(identity: &NodeIdentity, registry: Arc<dyn Authority>) -> 
     ServerTls::new(identity.tls(), identity.bundle(), Roles::EVERYONE, registry)
 }
 
-/// Looks every hour, until the node stops. A failure is tried again an hour later; a third of the certificate's life is
-/// left for repairs when it begins.
-pub(crate) async fn keep_renewed(
+/// The certificate that the node shows, on every port and to every peer.
+pub(crate) struct Certificates {
     context: Arc<Context>,
     directory: Arc<Path>,
     ports: Ports,
     registry: Arc<dyn Authority>,
-) {
-    let mut identity = context.identity.clone();
+    shown: Mutex<NodeIdentity>,
+}
+
+impl Certificates {
+    pub(crate) fn new(
+        context: &Arc<Context>,
+        directory: &Path,
+        ports: Ports,
+        registry: Arc<dyn Authority>,
+    ) -> Arc<Self> {
+        let shown = Mutex::new(context.identity.clone());
+        Arc::new(Self { context: Arc::clone(context), directory: directory.into(), ports, registry, shown })
+    }
+
+    /// Shows this one from the next connection on.
+    pub(crate) fn show(&self, identity: NodeIdentity) -> Result<(), PkiError> {
+        let Self { context, ports, registry, .. } = self;
+        // All that can fail comes first.
+        let api = api_tls(&identity, Arc::clone(registry))?;
+        let edge = edge_tls(&identity, Arc::clone(registry))?;
+        let public = PublicTls::new(identity.tls())?;
+        context.consensus.rotate(&identity)?;
+        context.enforcements.peers().rotate(&identity)?;
+        ports.api.rotate(api);
+        ports.edge.rotate(edge);
+        ports.public.rotate(public);
+        let end = identity.tls().leaf().validity.not_after;
+        context.certificate_ends.store(end.0, Ordering::Relaxed);
+        tracing::info!(not_after = %end, "a new certificate is shown");
+        *self.shown.lock() = identity;
+        Ok(())
+    }
+
+    /// The identity on disk, if it has another certificate than the one that is shown.
+    ///
+    /// # Errors
+    /// It can't be read, has ended, or isn't this node's.
+    pub(crate) fn on_disk(&self) -> Result<Option<NodeIdentity>, NodeError> {
+        let found = NodeIdentity::load(&self.directory)?;
+        let shown = self.shown.lock().clone();
+        let (leaf, expected) = (found.tls().leaf(), shown.tls().leaf());
+        if leaf == expected {
+            return Ok(None);
+        }
+        let wrong = |reason: String| NodeError::Identity { directory: self.directory.to_path_buf(), reason };
+        if (leaf.cluster, &leaf.subject) != (expected.cluster, &expected.subject) {
+            return Err(wrong(format!("it is of {}, this is {}", leaf.subject, expected.subject)));
+        }
+        if leaf.key_hash != expected.key_hash {
+            return Err(wrong("its TLS key isn't the one that is registered for this node".into()));
+        }
+        if !leaf.validity.contains(UnixSeconds::now()) {
+            let Validity { not_before, not_after } = leaf.validity;
+            return Err(wrong(format!("its certificate is valid from {not_before} to {not_after}, not now")));
+        }
+        Ok(Some(found))
+    }
+
+    fn renew_if_due(&self) -> Result<(), PkiError> {
+        let shown = self.shown.lock().clone();
+        match renewed_if_due(&shown, &self.directory, UnixSeconds::now())? {
+            Some(renewed) => self.show(renewed),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Looks every hour, until the node stops. A failure is tried again an hour later; a third of the certificate's life is
+/// left for repairs when it begins.
+pub(crate) async fn keep_renewed(certificates: Arc<Certificates>) {
     loop {
         tokio::select! {
             () = tokio::time::sleep(Duration::from_millis(CERTIFICATE_CHECK_INTERVAL.0)) => {}
-            () = context.stopping.cancelled() => return,
+            () = certificates.context.stopping.cancelled() => return,
         }
-        let rotated = renewed_if_due(&identity, &directory, UnixSeconds::now()).and_then(|renewed| {
-            let Some(renewed) = renewed else { return Ok(None) };
-            ports.api.rotate(api_tls(&renewed, Arc::clone(&registry))?);
-            ports.edge.rotate(edge_tls(&renewed, Arc::clone(&registry))?);
-            ports.public.rotate(PublicTls::new(renewed.tls())?);
-            context.consensus.rotate(&renewed)?;
-            context.enforcements.peers().rotate(&renewed)?;
-            Ok(Some(renewed))
-        });
-        match rotated {
-            Ok(renewed) => identity = renewed.unwrap_or(identity),
-            Err(error) => {
-                tracing::error!(%error, code = error.code(), "the certificate could not be renewed");
-            }
+        if let Err(error) = certificates.renew_if_due() {
+            tracing::error!(%error, code = error.code(), "the certificate could not be renewed");
         }
     }
 }

@@ -7,7 +7,7 @@
 use std::{
     net::{SocketAddr, TcpListener as StdListener},
     path::Path,
-    sync::Arc,
+    sync::{Arc, atomic::AtomicU64},
     time::{Duration, Instant},
 };
 
@@ -16,7 +16,7 @@ use haltline_core::{
     ids::NodeId,
     lease::Drift,
     limits::{
-        API_HEADER_BYTES_MAX, ENFORCEMENT_STREAMS_MAX, HTTP2_PING_INTERVAL, HTTP2_PING_TIMEOUT,
+        API_HEADER_BYTES_MAX, BACKUPS_MAX, ENFORCEMENT_STREAMS_MAX, HTTP2_PING_INTERVAL, HTTP2_PING_TIMEOUT,
         TLS_HANDSHAKE_TIMEOUT, TLS_HANDSHAKES_MAX,
     },
 };
@@ -44,9 +44,12 @@ use crate::{
     places::Places,
     places_taken::PlacesTaken,
     registry::Registry,
-    renewal,
+    reload::{self, InForce, Reloads},
+    renewal::{self, Certificates},
+    sd_notify::ServiceManager,
     services::{Services, Watches},
     signing::Signing,
+    supervision,
 };
 
 /// Flow control windows of one call and of one connection: a pipelined stream at full speed over 100 ms of distance.
@@ -99,8 +102,27 @@ fn bind(address: SocketAddr) -> Result<StdListener, NodeError> {
 /// # Errors
 /// Why it couldn't start, or why it had to stop.
 pub async fn run(config: NodeConfig, shutdown: CancellationToken) -> Result<(), NodeError> {
+    run_with(config, Surroundings { shutdown, ..Surroundings::default() }).await
+}
+
+/// What surrounds a running node in its process.
+#[derive(Debug, Default)]
+pub struct Surroundings {
+    /// Cancelled when the node should stop.
+    pub shutdown: CancellationToken,
+    /// Who is told how it is.
+    pub manager: ServiceManager,
+    /// Wishes to reload.
+    pub reloads: Option<Reloads>,
+}
+
+/// As [`run`], with a service manager and reloads.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_with(config: NodeConfig, surroundings: Surroundings) -> Result<(), NodeError> {
     let sockets = Sockets::bind(&config)?;
-    run_on(config, sockets, shutdown).await
+    start_and_serve(config, sockets, surroundings).await
 }
 
 /// As [`run`], on sockets that are bound already.
@@ -112,8 +134,17 @@ pub async fn run_on(
     sockets: Sockets,
     shutdown: CancellationToken,
 ) -> Result<(), NodeError> {
-    let node = Node::start(&config, sockets).await?;
-    node.serve(shutdown, config.drain_timeout).await
+    start_and_serve(config, sockets, Surroundings { shutdown, ..Surroundings::default() }).await
+}
+
+async fn start_and_serve(
+    config: NodeConfig,
+    sockets: Sockets,
+    surroundings: Surroundings,
+) -> Result<(), NodeError> {
+    let Surroundings { shutdown, manager, reloads } = surroundings;
+    let node = Node::start(&config, sockets, manager, reloads).await?;
+    node.serve(shutdown).await
 }
 
 /// A running node.
@@ -133,7 +164,12 @@ struct Node {
 }
 
 impl Node {
-    async fn start(config: &NodeConfig, sockets: Sockets) -> Result<Self, NodeError> {
+    async fn start(
+        config: &NodeConfig,
+        sockets: Sockets,
+        manager: ServiceManager,
+        reloads: Option<Reloads>,
+    ) -> Result<Self, NodeError> {
         let identity = load_identity(&config.identity_dir)?;
         let founding = Founding::load(&config.founding_file)?;
         check_founding(&identity, &founding, &config.founding_file)?;
@@ -167,17 +203,20 @@ impl Node {
         let stopping = CancellationToken::new();
         let signing = Signing::new(&identity, &config.identity_dir);
         let enforcements = enforcements(&consensus, &identity, &signing, &stopping)?;
+        let certificate_ends = AtomicU64::new(identity.tls().leaf().validity.not_after.0);
         let context = Arc::new(Context {
             consensus,
             identity,
             signing,
             metrics: Metrics::new(),
             places: Places::of(&founding),
-            diagnosis: Diagnosis::new(config),
-            in_flight_per_stream_max: config.in_flight_per_stream_max,
+            diagnosis: Diagnosis::default(),
+            certificate_ends,
+            config: InForce::new(config),
             watches: Watches::at_most(config.watchers_max),
             enforcements,
             progress_streams: PlacesTaken::at_most(ENFORCEMENT_STREAMS_MAX),
+            backups: PlacesTaken::at_most(BACKUPS_MAX),
             started: Instant::now(),
             stopping,
             streams: TaskTracker::new(),
@@ -195,10 +234,13 @@ impl Node {
             _data: data,
         };
         let Sockets { api, http, edge, public, .. } = sockets;
-        if let Err(error) = node.open_ports(config, api, http, edge, public) {
-            node.context.enforcements.hub().shutdown().await;
-            node.context.consensus.shutdown().await;
-            return Err(error);
+        match node.open_ports(config, api, http, edge, public) {
+            Ok((health, certificates)) => node.look_after(health, certificates, manager, reloads),
+            Err(error) => {
+                node.context.enforcements.hub().shutdown().await;
+                node.context.consensus.shutdown().await;
+                return Err(error);
+            }
         }
         Ok(node)
     }
@@ -211,7 +253,7 @@ impl Node {
         http: StdListener,
         edge: StdListener,
         public: StdListener,
-    ) -> Result<(), NodeError> {
+    ) -> Result<(Arc<Health>, Arc<Certificates>), NodeError> {
         let context = &self.context;
         let health = Health::new(Arc::clone(context));
         let http = listener(http)?;
@@ -243,7 +285,7 @@ impl Node {
             .serve_with_incoming_shutdown(incoming, async move { closing.cancelled().await });
         self.api = tokio::spawn(server);
         self.tasks.spawn(Arc::clone(&health).confirm());
-        self.tasks.spawn(health.report(reporter));
+        self.tasks.spawn(Arc::clone(&health).report(reporter));
         let (edge, edge_port) =
             edge_ports::open_edge(context, listener(edge)?, registry.clone(), &self.closing)?;
         let (public, public_port) = edge_ports::open_public(context, listener(public)?, &self.closing)?;
@@ -251,15 +293,30 @@ impl Node {
         context.enforcements.start();
         context.enforcements.hub().set_hubs(context.places.hubs(&context.consensus.state().state));
         let ports = renewal::Ports { api: listening.clone(), edge: edge_port.clone(), public: public_port };
-        let directory = Arc::from(config.identity_dir.as_path());
-        self.tasks.spawn(renewal::keep_renewed(Arc::clone(context), directory, ports, registry));
-        self.tasks.spawn(endorsing::keep_endorsing(Arc::clone(context)));
+        let certificates = Certificates::new(context, &config.identity_dir, ports, registry);
         self.tasks.spawn(follow::follow(Arc::clone(context), vec![listening, edge_port]));
-        Ok(())
+        Ok((health, certificates))
+    }
+
+    /// Begins what goes on beside serving, until the node stops.
+    fn look_after(
+        &self,
+        health: Arc<Health>,
+        certificates: Arc<Certificates>,
+        manager: ServiceManager,
+        reloads: Option<Reloads>,
+    ) {
+        let context = &self.context;
+        self.tasks.spawn(endorsing::keep_endorsing(Arc::clone(context)));
+        self.tasks.spawn(renewal::keep_renewed(Arc::clone(&certificates)));
+        self.tasks.spawn(supervision::supervise(Arc::clone(context), health, manager.clone()));
+        if let Some(reloads) = reloads {
+            self.tasks.spawn(reload::run(Arc::clone(context), certificates, reloads, manager));
+        }
     }
 
     /// Serves until told to stop, or until something says that it must.
-    async fn serve(mut self, shutdown: CancellationToken, drain: Duration) -> Result<(), NodeError> {
+    async fn serve(mut self, shutdown: CancellationToken) -> Result<(), NodeError> {
         let mut fatal = self.context.consensus.fatal();
         let ended = tokio::select! {
             () = shutdown.cancelled() => Ok(()),
@@ -272,6 +329,7 @@ impl Node {
             Ok(()) => tracing::info!("stopping"),
             Err(error) => tracing::error!(%error, "this node must stop"),
         }
+        let drain = self.context.config.get().drain_timeout;
         self.stop(drain).await;
         ended
     }

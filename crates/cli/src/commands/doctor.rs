@@ -36,7 +36,7 @@ async fn machine(file: std::path::PathBuf) -> Result<Vec<Finding>, Failure> {
     let look = tokio::task::spawn_blocking(move || {
         let mut findings = doctor::check_config(Some(&file), &config);
         let neighbours = doctor::neighbours(&config);
-        let machine = doctor::check_machine(&config, &neighbours, |what| {
+        let machine = doctor::check_machine(&config, doctor::running(&config), &neighbours, |what| {
             // Nobody listens any more once the wait was broken off.
             let _ = tell.send(what.to_owned());
         });

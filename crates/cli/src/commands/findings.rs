@@ -45,7 +45,10 @@ impl Findings {
 impl Render for Findings {
     fn page(&self, page: &mut Page) {
         let checks = self.0.iter().map(|finding| finding.check.width()).max().unwrap_or(0);
-        for finding in &self.0 {
+        // What matters most comes last, where a terminal ends.
+        let mut findings: Vec<&Finding> = self.0.iter().collect();
+        findings.sort_by_key(|finding| finding.level);
+        for finding in findings {
             let Finding { level, check, subject, told, .. } = finding;
             let tone = match level {
                 Level::Ok | Level::Note => Tone::Plain,

@@ -3,14 +3,14 @@
 use std::path::Path;
 
 use haltline_core::ids::{NodeId, PublicKey};
-use haltline_node::LogFormat;
+use haltline_node::{LogFormat, Reloads, Surroundings, sd_notify::ServiceManager};
 use haltline_pki::{NodeIdentity, prepare_signing_key, prepared_signing_key, token::key_id};
 use serde_json::{Value, json};
 
 use super::{
     check_config,
     init::failure,
-    process::{Ending, LogStyle, start_logs},
+    process::{Ending, LogStyle, start_logs, wishes_to_reload},
 };
 use crate::{
     args::{
@@ -39,10 +39,16 @@ pub(super) async fn run(args: &NodeArgs, screen: Screen) -> Result<Exit, Failure
         LogFormat::Human => LogStyle::Human,
         LogFormat::Json => LogStyle::Json,
     };
-    start_logs(style, &config.log_filter)?;
+    let set_log_filter = start_logs(style, &config.log_filter)?;
+    let reloads = Reloads { file: args.config.clone(), wanted: wishes_to_reload()?, set_log_filter };
     let ending = Ending::listen(args.until_stdin_closes)?;
+    let surroundings = Surroundings {
+        shutdown: ending.asked.clone(),
+        manager: ServiceManager::of_environment(),
+        reloads: Some(reloads),
+    };
     tokio::select! {
-        ended = haltline_node::run(config, ending.asked.clone()) => ended.map_err(|error| failure(&error))?,
+        ended = haltline_node::run_with(config, surroundings) => ended.map_err(|error| failure(&error))?,
         stopped = ending.insisted() => return Err(stopped),
     }
     Ok(Exit::Done)

@@ -5,9 +5,12 @@ use std::{
     time::Duration,
 };
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::mpsc,
+};
 use tokio_util::sync::CancellationToken;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt as _, reload, util::SubscriberInitExt as _};
 
 use crate::failure::Failure;
 
@@ -22,8 +25,11 @@ pub(super) enum LogStyle {
     Json,
 }
 
-/// Starts the logs. `filter` is the key `log.filter` of a configuration.
-pub(super) fn start_logs(style: LogStyle, filter: &str) -> Result<(), Failure> {
+/// Changes which logs are written, while they are.
+pub(super) type SetFilter = Box<dyn Fn(&str) -> Result<(), String> + Send + Sync>;
+
+/// Starts the logs. `filter` is the key `log.filter` of a configuration; the answer puts another one in force.
+pub(super) fn start_logs(style: LogStyle, filter: &str) -> Result<SetFilter, Failure> {
     let bad = |error: &dyn std::fmt::Display| {
         Failure::usage(format!("`log.filter` is `{filter}`: {error}"))
             .hint("as in `info` or `haltline_node=debug,info`")
@@ -35,14 +41,35 @@ pub(super) fn start_logs(style: LogStyle, filter: &str) -> Result<(), Failure> {
         LogStyle::Human => true,
         LogStyle::Json => false,
     };
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    let (filter, handle) = reload::Layer::new(filter);
+    let logs = tracing_subscriber::registry().with(filter);
     let started = if human {
         let colours = crate::output::style::Style::detect(on_terminal).is_coloured();
-        logs.with_ansi(colours).try_init()
+        logs.with(fmt::layer().with_writer(io::stderr).with_ansi(colours)).try_init()
     } else {
-        logs.json().flatten_event(true).try_init()
+        logs.with(fmt::layer().with_writer(io::stderr).json().flatten_event(true)).try_init()
     };
-    started.map_err(|error| Failure::local(format!("can't start the log: {error}")))
+    started.map_err(|error| Failure::local(format!("can't start the log: {error}")))?;
+    Ok(Box::new(move |text| {
+        let filter = EnvFilter::try_new(text).map_err(|error| error.to_string())?;
+        handle.reload(filter).map_err(|error| error.to_string())
+    }))
+}
+
+/// A message whenever the process is told to reload (SIGHUP), from now on. Wishes that come while one is being fulfilled are
+/// one.
+pub(super) fn wishes_to_reload() -> Result<mpsc::Receiver<()>, Failure> {
+    let mut hangup = signal(SignalKind::hangup())
+        .map_err(|error| Failure::local(format!("can't listen for signals: {error}")))?;
+    let (wish, wished) = mpsc::channel(1);
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            if let Err(mpsc::error::TrySendError::Closed(())) = wish.try_send(()) {
+                return;
+            }
+        }
+    });
+    Ok(wished)
 }
 
 /// How a process is told to end.

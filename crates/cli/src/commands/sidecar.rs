@@ -1,6 +1,6 @@
 //! `haltline edge enrol` and `haltline edge run`: joining a cluster, and enforcing beside agents.
 
-use std::{io, path::Path};
+use std::{convert::Infallible, io, path::Path};
 
 use haltline_edge::{
     ConnectError, EdgeConfig, Enforcer, EnrolError,
@@ -9,6 +9,7 @@ use haltline_edge::{
     enrol,
     sidecar::{Gate, Sidecar, SidecarError},
 };
+use haltline_node::sd_notify::ServiceManager;
 use haltline_pki::{EdgeIdentity, JoinToken};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -87,7 +88,7 @@ pub(super) fn start_logs_of(config: &EdgeConfig) -> Result<(), Failure> {
         LogFormat::Human => LogStyle::Human,
         LogFormat::Json => LogStyle::Json,
     };
-    start_logs(style, &config.log_filter)
+    start_logs(style, &config.log_filter).map(drop)
 }
 
 /// Runs a sidecar until it is told to stop.
@@ -115,13 +116,42 @@ async fn serve(config: EdgeConfig, shutdown: CancellationToken) -> Result<(), Fa
     let gate = Gate::of(&enforcer);
     let served = tokio::select! {
         sidecar = Sidecar::start(gate, sidecar_config) => match sidecar {
-            Ok(sidecar) => sidecar.serve(shutdown).await,
+            Ok(sidecar) => {
+                let manager = ServiceManager::of_environment();
+                manager.ready();
+                tokio::select! {
+                    served = sidecar.serve(shutdown.clone()) => served,
+                    never = tell(&manager, &enforcer, &shutdown) => match never {},
+                }
+            }
             Err(error) => Err(error),
         },
         () = shutdown.cancelled() => Ok(()),
     };
     enforcer.shutdown().await;
     served.map_err(|error| sidecar_failure(&error))
+}
+
+/// Tells the service manager that the process isn't stuck. Whoever waits for it waits for its ports alone: while no node can be
+/// reached it answers too, with a denial.
+async fn tell(manager: &ServiceManager, enforcer: &Enforcer, shutdown: &CancellationToken) -> Infallible {
+    let due = manager.watchdog_interval();
+    let mut fresh = std::pin::pin!(enforcer.ready());
+    let mut is_fresh = false;
+    manager.status("waiting for a node; denies until then");
+    loop {
+        tokio::select! {
+            () = &mut fresh, if !is_fresh => {
+                is_fresh = true;
+                manager.status("ready");
+            }
+            () = tokio::time::sleep(due.unwrap_or_default()), if due.is_some() => manager.alive(),
+            () = shutdown.cancelled() => {
+                manager.stopping();
+                return std::future::pending().await;
+            }
+        }
+    }
 }
 
 /// For whom a token has to be (RFC 9068, section 4).

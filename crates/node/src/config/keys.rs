@@ -19,11 +19,19 @@ pub struct Key {
     pub name: &'static str,
     /// What it is for, for people.
     pub doc: &'static str,
+    /// Whether a running node takes a new value in on SIGHUP; else it takes a restart.
+    pub reloads: bool,
     /// Its value in a configuration, as TOML.
     show: fn(&NodeConfig) -> String,
 }
 
 impl Key {
+    /// Its value in a configuration, as TOML.
+    #[must_use]
+    pub fn value(&self, config: &NodeConfig) -> String {
+        (self.show)(config)
+    }
+
     /// The environment variable of the same meaning.
     #[must_use]
     pub fn variable(&self) -> String {
@@ -35,53 +43,58 @@ fn quoted(value: &dyn Display) -> String {
     toml::Value::String(value.to_string()).to_string()
 }
 
+/// A running node takes a new value in.
+const RELOADS: bool = true;
+/// A new value takes a restart.
+const AT_START: bool = false;
+
 macro_rules! keys {
-    ($($name:literal, $doc:literal, $show:expr;)+) => {
+    ($($name:literal, $doc:literal, $when:ident, $show:expr;)+) => {
         /// Every key, in the order in which they are printed: those without a table first.
-        pub const KEYS: &[Key] = &[$(Key { name: $name, doc: $doc, show: $show }),+];
+        pub const KEYS: &[Key] = &[$(Key { name: $name, doc: $doc, reloads: $when, show: $show }),+];
     };
 }
 
 keys! {
-    "data_dir", "where the log and the snapshots are kept; no two nodes may share one",
+    "data_dir", "where the log and the snapshots are kept; no two nodes may share one", AT_START,
         |config| quoted(&config.data_dir.display());
-    "identity_dir", "where the node's keys, certificates and trust bundle are",
+    "identity_dir", "where the node's keys, certificates and trust bundle are", AT_START,
         |config| quoted(&config.identity_dir.display());
-    "founding_file", "who founds the cluster; the same on every founding node",
+    "founding_file", "who founds the cluster; the same on every founding node", AT_START,
         |config| quoted(&config.founding_file.display());
-    "listen.api", "IP:PORT for people and automation (gRPC over mutual TLS)",
+    "listen.api", "IP:PORT for people and automation (gRPC over mutual TLS)", AT_START,
         |config| quoted(&config.listen_api);
-    "listen.raft", "IP:PORT for the other nodes (gRPC over mutual TLS)",
+    "listen.raft", "IP:PORT for the other nodes (gRPC over mutual TLS)", AT_START,
         |config| quoted(&config.listen_raft);
-    "listen.http", "IP:PORT for /healthz, /readyz and /metrics (plain HTTP)",
+    "listen.http", "IP:PORT for /healthz, /readyz and /metrics (plain HTTP)", AT_START,
         |config| quoted(&config.listen_http);
-    "listen.edge", "IP:PORT for edges and relays (gRPC over mutual TLS)",
+    "listen.edge", "IP:PORT for edges and relays (gRPC over mutual TLS)", AT_START,
         |config| quoted(&config.listen_edge);
-    "listen.public", "IP:PORT where an edge shows its join token (gRPC over TLS, no client certificate)",
+    "listen.public", "IP:PORT where an edge shows its join token (gRPC over TLS, no client certificate)", AT_START,
         |config| quoted(&config.listen_public);
-    "peers.routes", "other ways to particular nodes, as `2=HOST:PORT, 3=HOST:PORT`; usually empty",
+    "peers.routes", "other ways to particular nodes, as `2=HOST:PORT, 3=HOST:PORT`; usually empty", AT_START,
         |config| quoted(&config.routes);
-    "http.beyond_loopback", "whether listen.http may be reached from other machines, though it has no TLS",
+    "http.beyond_loopback", "whether listen.http may be reached from other machines, though it has no TLS", AT_START,
         |config| config.http_beyond_loopback.to_string();
-    "timing.profile", "lan: nodes a few ms apart; wan: up to about 200 ms",
+    "timing.profile", "lan: nodes a few ms apart; wan: up to about 200 ms", AT_START,
         |config| quoted(&config.profile);
-    "log.format", "auto, human or json; auto is human on a terminal",
+    "log.format", "auto, human or json; auto is human on a terminal", AT_START,
         |config| quoted(&config.log_format);
-    "log.filter", "which logs are written, as `info` or `haltline_node=debug,info`",
+    "log.filter", "which logs are written, as `info` or `haltline_node=debug,info`", RELOADS,
         |config| quoted(&config.log_filter);
-    "limits.connections", "open connections of the API port",
+    "limits.connections", "open connections of the API port", AT_START,
         |config| config.connections_max.to_string();
-    "limits.streams_per_connection", "calls at once on one connection",
+    "limits.streams_per_connection", "calls at once on one connection", AT_START,
         |config| config.streams_per_connection_max.to_string();
-    "limits.in_flight_per_stream", "commands of one pipelined stream that wait for their outcome",
+    "limits.in_flight_per_stream", "commands of one pipelined stream that wait for their outcome", RELOADS,
         |config| config.in_flight_per_stream_max.to_string();
-    "limits.watchers", "event watches at once",
+    "limits.watchers", "event watches at once", RELOADS,
         |config| config.watchers_max.to_string();
-    "snapshots.after_entries", "a snapshot is taken after so many entries of the log",
+    "snapshots.after_entries", "a snapshot is taken after so many entries of the log", AT_START,
         |config| config.snapshot_after_entries.to_string();
-    "snapshots.after_bytes", "or after so many bytes of them",
+    "snapshots.after_bytes", "or after so many bytes of them", AT_START,
         |config| quoted(&config.snapshot_after);
-    "shutdown.drain_timeout", "how long a stopping node waits for calls in progress",
+    "shutdown.drain_timeout", "how long a stopping node waits for calls in progress", RELOADS,
         |config| quoted(&humantime::format_duration(config.drain_timeout));
 }
 
@@ -117,8 +130,9 @@ pub(super) fn key(name: &str) -> Option<&'static Key> {
 }
 
 pub(super) fn render(config: &NodeConfig) -> String {
-    let mut text =
-        String::from("# A Haltline node. Every key is also an environment variable, which wins.\n");
+    let mut text = String::from(
+        "# A Haltline node. Every key is also an environment variable, which wins. Keys that reload are taken in on SIGHUP, as\n# are new certificates; the others take a restart.\n",
+    );
     let mut table = "";
     for key in KEYS {
         let (own_table, name) = key.name.split_once('.').unwrap_or(("", key.name));
@@ -126,8 +140,8 @@ pub(super) fn render(config: &NodeConfig) -> String {
             table = own_table;
             text.push_str(&format!("\n[{table}]\n"));
         }
-        let value = (key.show)(config);
-        text.push_str(&format!("# {} ({})\n{name} = {value}\n", key.doc, key.variable()));
+        let (value, reloads) = (key.value(config), if key.reloads { "; reloads" } else { "" });
+        text.push_str(&format!("# {} ({}{reloads})\n{name} = {value}\n", key.doc, key.variable()));
     }
     text
 }

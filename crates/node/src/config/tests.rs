@@ -32,7 +32,11 @@ fn what_is_printed_reads_back_as_the_same() {
     let config = load(text).unwrap();
     assert_eq!(load(&config.to_toml()).unwrap(), config);
     assert_eq!(config.routes.0.len(), 2);
-    assert!(config.to_toml().contains("(HALTLINE_LIMITS_WATCHERS)\nwatchers = 3"), "{}", config.to_toml());
+    assert!(
+        config.to_toml().contains("(HALTLINE_LIMITS_WATCHERS; reloads)\nwatchers = 3"),
+        "{}",
+        config.to_toml()
+    );
 }
 
 #[test]

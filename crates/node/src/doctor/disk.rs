@@ -66,7 +66,7 @@ fn probed(directory: &Path) -> Result<SyncLatency, StorageError> {
 /// the time after which the others hold another election.
 fn judge(subject: String, latency: SyncLatency, timing: Timing) -> Finding {
     let told = format!(
-        "a sync takes {} in the middle, {} at worst ({} tried)",
+        "a sync takes {} (median), {} at worst ({} tried)",
         shown(latency.median),
         shown(latency.max),
         latency.tried

@@ -1,6 +1,9 @@
 //! The cluster: what a client needs to command, how this node sees it, its policy, its events.
 
-use std::{pin::Pin, sync::Arc};
+use std::{
+    pin::Pin,
+    sync::{Arc, atomic::Ordering},
+};
 
 use futures::Stream;
 use haltline_consensus::{Clock as _, MemberStatus, Published, Role, SystemClock};
@@ -175,8 +178,8 @@ impl Context {
             uptime_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
             members: status.members.iter().map(member).collect(),
             counts: Some(counts(state)),
-            certificate_ends_unix_s: self.identity.tls().leaf().validity.not_after.0,
-            timing_profile: self.diagnosis.config().profile.to_string(),
+            certificate_ends_unix_s: self.certificate_ends.load(Ordering::Relaxed),
+            timing_profile: self.config.get().profile.to_string(),
             data_format: haltline_storage::DATA_FORMAT,
             boot_clock_us: diagnosis::boot_clock_us(),
             wall_time_ms: SystemClock.wall().0,

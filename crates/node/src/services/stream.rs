@@ -141,7 +141,7 @@ where
             delivery: Arc::default(),
             in_flight: Slots::default(),
             kills_in_flight: 0,
-            in_flight_max: context.in_flight_per_stream_max,
+            in_flight_max: context.config.get().in_flight_per_stream_max,
             bytes: 0,
             look_ahead: VecDeque::new(),
             replies: VecDeque::new(),

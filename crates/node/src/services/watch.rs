@@ -5,7 +5,10 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use futures::{Stream, stream};
@@ -22,7 +25,7 @@ use crate::{context::Context, refused::Refused};
 #[derive(Debug, Clone)]
 pub(crate) struct Watches {
     positions: Arc<Mutex<Positions>>,
-    max: usize,
+    max: Arc<AtomicUsize>,
 }
 
 #[derive(Debug, Default)]
@@ -33,7 +36,12 @@ struct Positions {
 
 impl Watches {
     pub(crate) fn at_most(max: usize) -> Self {
-        Self { positions: Arc::default(), max }
+        Self { positions: Arc::default(), max: Arc::new(AtomicUsize::new(max)) }
+    }
+
+    /// From now on so many may be open; those that are stay.
+    pub(crate) fn allow(&self, max: usize) {
+        self.max.store(max, Ordering::Relaxed);
     }
 
     /// How many are open.
@@ -49,8 +57,9 @@ impl Watches {
 
     fn enter(&self, position: LogIndex) -> Result<Place, Refused> {
         let mut positions = self.positions.lock();
-        if positions.by_watch.len() >= self.max {
-            return Err(Refused::TooManyWatchers { max: self.max });
+        let max = self.max.load(Ordering::Relaxed);
+        if positions.by_watch.len() >= max {
+            return Err(Refused::TooManyWatchers { max });
         }
         positions.next += 1;
         let number = positions.next;
