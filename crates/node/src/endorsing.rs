@@ -167,3 +167,161 @@ fn endorsement(state: &State, node: NodeId, signing: &Signing) -> Endorsement {
     let signature = Signature(signer.sign(&statement.to_bytes()));
     Endorsement::Sign(BundleEndorse { version: *version, signature })
 }
+
+/// A cluster of one node, whose state is made by hand.
+#[cfg(test)]
+pub(crate) mod test_world {
+    #![allow(clippy::unwrap_used)]
+    use haltline_core::{
+        LogIndex,
+        command::{Batch, BundlePropose, Genesis, NodeRecord, PersonAdd, Role, RoleBinding, Statement},
+        ids::{Digest, Incarnation, PublicKey},
+        outcome::Outcome,
+        time::{ClusterTime, WallTime},
+    };
+    use haltline_pki::{ClusterPki, NewNode, NodeIdentity, PersonIdentity, Validity};
+
+    use super::*;
+
+    pub(crate) struct World {
+        pub(crate) home: tempfile::TempDir,
+        pub(crate) identity: NodeIdentity,
+        pub(crate) state: State,
+        admin: PersonIdentity,
+        entries: u64,
+    }
+
+    impl World {
+        pub(crate) fn new() -> Self {
+            let home = tempfile::tempdir().unwrap();
+            let pki = ClusterPki::create(&[NewNode { id: NodeId(1), hosts: vec![] }]).unwrap();
+            let identity = pki.nodes()[0].clone();
+            identity.save(home.path()).unwrap();
+            let name = "ada".parse().unwrap();
+            let admin = pki.create_person(&name, Vec::new(), Validity::leaf()).unwrap();
+            let (tls_key, signing_key) = admin.keys();
+            let genesis = Genesis {
+                cluster_id: pki.cluster(),
+                incarnation: Incarnation(0),
+                trust_bundle: Digest([0; 32]),
+                nodes: vec![NodeRecord {
+                    id: NodeId(1),
+                    name: "a".parse().unwrap(),
+                    key_hash: identity.trusted().tls_key,
+                    signing_key: identity.trusted().signing_key,
+                }],
+                first_admin: PersonAdd {
+                    person: name,
+                    tls_keys: vec![tls_key],
+                    signing_key,
+                    roles: vec![RoleBinding { role: Role::Admin, path: None }],
+                },
+            };
+            let mut world = Self { home, identity, state: State::new(), admin, entries: 0 };
+            world.apply(Batch { genesis: Some(Box::new(genesis)), ..world.batch() });
+            world
+        }
+
+        fn batch(&self) -> Batch {
+            Batch {
+                cluster_time: ClusterTime(self.entries),
+                wall_time: WallTime(self.entries),
+                requests: Vec::new(),
+                genesis: None,
+                applied: LogIndex(self.entries),
+            }
+        }
+
+        fn apply(&mut self, batch: Batch) -> Vec<Outcome> {
+            self.entries += 1;
+            let applied = self.state.apply(LogIndex(self.entries), &batch);
+            applied.results.into_iter().map(Result::unwrap).collect()
+        }
+
+        fn command(&mut self, caller: Caller, command: Command) -> Outcome {
+            let mut request = Request {
+                id: RequestId([u8::try_from(self.entries).unwrap(); 16]),
+                caller,
+                deadline: ClusterTime(60_000),
+                signature: None,
+                command,
+            };
+            if let Some(requester) = request.caller.person() {
+                let cluster = self.state.cluster().unwrap();
+                let statement = Statement {
+                    cluster_id: cluster.id,
+                    incarnation: cluster.incarnation,
+                    request_id: request.id,
+                    requester,
+                    deadline: request.deadline,
+                    command: &request.command,
+                };
+                request.signature = Some(Signature(self.admin.signer().sign(&statement.to_bytes())));
+            }
+            let batch = Batch { requests: vec![request], ..self.batch() };
+            self.apply(batch).remove(0)
+        }
+
+        /// People propose this key for the node.
+        pub(crate) fn propose(&mut self, key: PublicKey) {
+            let version = self.state.bundle_version().next();
+            let propose = BundlePropose { version, keys: vec![(NodeId(1), key)] };
+            let caller = self.admin.person().clone().into();
+            self.command(caller, Command::BundlePropose(propose));
+        }
+
+        /// The node endorses, of its own accord.
+        pub(crate) fn endorse(&mut self, signing: &Signing) {
+            match endorsement(&self.state, NodeId(1), signing) {
+                Endorsement::Sign(endorse) => self.endorse_with(endorse),
+                other => unreachable!("{other:?}"),
+            }
+        }
+
+        /// The node's key endorses what the node itself wouldn't.
+        pub(crate) fn endorse_by_hand(&mut self) {
+            let (proposed, cluster) = (self.state.proposed_bundle().unwrap(), self.state.cluster().unwrap());
+            let statement = BundleStatement {
+                cluster_id: cluster.id,
+                incarnation: cluster.incarnation,
+                version: proposed.version,
+                keys: &proposed.keys,
+            };
+            let signature = Signature(self.identity.signer().sign(&statement.to_bytes()));
+            self.endorse_with(BundleEndorse { version: proposed.version, signature });
+        }
+
+        fn endorse_with(&mut self, endorse: BundleEndorse) {
+            let outcome = self.command(Caller::Node(NodeId(1)), Command::BundleEndorse(endorse));
+            assert!(matches!(outcome, Outcome::BundleEndorsed { in_force: true, .. }), "{outcome:?}");
+        }
+    }
+
+    #[test]
+    fn a_node_endorses_what_is_proposed_once_and_nothing_else() {
+        let mut world = World::new();
+        let signing = Signing::new(&world.identity, world.home.path());
+        let asked = |world: &World| endorsement(&world.state, NodeId(1), &signing);
+        assert_eq!(asked(&world), Endorsement::NotAsked, "nothing is proposed");
+        let next = haltline_pki::prepare_signing_key(world.home.path()).unwrap();
+        world.propose(next);
+        assert_eq!(asked(&world), Endorsement::NotPrepared(Version(2)), "its key isn't taken up yet");
+        signing.settle(&world.state).unwrap();
+        assert!(matches!(asked(&world), Endorsement::Sign(_)));
+        assert_eq!(endorsement(&world.state, NodeId(9), &signing), Endorsement::NotAsked, "no node of it");
+        world.endorse(&signing);
+        assert_eq!(asked(&world), Endorsement::NotAsked, "done");
+        assert_eq!(world.state.bundle_version(), Version(2));
+    }
+
+    #[test]
+    fn retries_grow_to_a_bound_and_are_spread() {
+        let mut retry = None;
+        for _ in 0..20 {
+            retry = Some(longer(retry));
+        }
+        let max = Duration::from_millis(BUNDLE_RETRY_MAX.0);
+        assert_eq!(retry, Some(max));
+        assert!((0..100).all(|_| (max / 2..max).contains(&jittered(max))));
+    }
+}

@@ -111,3 +111,53 @@ impl Signing {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use haltline_pki::prepare_signing_key;
+
+    use super::*;
+    use crate::endorsing::test_world::World;
+
+    #[test]
+    fn a_node_signs_with_its_next_key_exactly_when_the_bundle_names_it() {
+        let mut world = World::new();
+        let signing = Signing::new(&world.identity, world.home.path());
+        let old = world.identity.signer().public_key();
+        let next = prepare_signing_key(world.home.path()).unwrap();
+        assert_eq!(prepare_signing_key(world.home.path()).unwrap(), next, "what was prepared stays");
+        signing.settle(&world.state).unwrap();
+        assert_eq!(signing.signer(&world.state).unwrap().public_key(), old);
+        assert_eq!(signing.prepared().unwrap(), Some(next));
+
+        world.propose(next);
+        signing.settle(&world.state).unwrap();
+        assert_eq!(signing.signer(&world.state).unwrap().public_key(), old, "proposed isn't in force");
+        let before = world.state.clone();
+        world.endorse(&signing);
+        assert_eq!(signing.signer(&world.state).unwrap().public_key(), next, "even before the files moved");
+        signing.settle(&world.state).unwrap();
+        assert_eq!(signing.signer(&world.state).unwrap().public_key(), next);
+        assert_eq!(signing.prepared().unwrap(), None);
+        let on_disk = NodeIdentity::load(world.home.path()).unwrap();
+        assert_eq!(on_disk.signer().public_key(), next);
+
+        // After a restart, until the log is applied again, the old key would be wanted, and it is gone.
+        let restarted = Signing::new(&on_disk, world.home.path());
+        restarted.signer(&before).map(drop).unwrap_err();
+        assert_eq!(restarted.signer(&world.state).unwrap().public_key(), next);
+    }
+
+    #[test]
+    fn a_key_that_the_bundle_does_not_name_signs_nothing() {
+        let mut world = World::new();
+        let signing = Signing::new(&world.identity, world.home.path());
+        let elsewhere = StatementSigner::generate().unwrap().public_key();
+        world.propose(elsewhere);
+        world.endorse_by_hand();
+        signing.settle(&world.state).unwrap();
+        let refused = signing.signer(&world.state).map(drop).unwrap_err();
+        assert_eq!(refused, NoSigningKey { node: NodeId(1), expected: elsewhere });
+    }
+}
