@@ -467,6 +467,8 @@ pub enum Action {
     IssueCredentials,
     /// Change the keys that nodes sign with.
     ChangeTrust,
+    /// Take a copy of everything.
+    BackUp,
 }
 
 /// A table of the machine, for [`Rejection::TableFull`].
@@ -595,6 +597,7 @@ plain_words! {
         ChangeEnforcers => "say who may enforce",
         IssueCredentials => "issue credentials",
         ChangeTrust => "change the keys that nodes sign with",
+        BackUp => "back the cluster up",
     }
     Table {
         Fleets => "fleets",

@@ -29,6 +29,10 @@ pub struct Founding {
     /// Hash of the trust bundle that was made with the cluster.
     #[serde(with = "as_text")]
     pub trust_bundle: Digest,
+    /// How often the cluster was restored from a backup. Such a one isn't founded: its nodes have their data from the
+    /// restore, and take part only if that is of this incarnation.
+    #[serde(default, skip_serializing_if = "is_first")]
+    pub incarnation: u64,
     /// The founding nodes.
     pub nodes: Vec<Founder>,
     /// The first person.
@@ -86,9 +90,15 @@ impl Founding {
         nodes: Vec<Founder>,
         first_admin: FirstAdmin,
     ) -> Result<Self, NodeError> {
-        let founding = Self { format: FORMAT, cluster, trust_bundle, nodes, first_admin };
+        let founding = Self { format: FORMAT, cluster, trust_bundle, incarnation: 0, nodes, first_admin };
         founding.check().map_err(|reason| NodeError::Founding { path: "the founding".into(), reason })?;
         Ok(founding)
+    }
+
+    /// The same for a restored cluster.
+    #[must_use]
+    pub fn of_incarnation(self, incarnation: Incarnation) -> Self {
+        Self { incarnation: incarnation.0, ..self }
     }
 
     /// Reads a founding file.
@@ -145,7 +155,7 @@ impl Founding {
         };
         Genesis {
             cluster_id: self.cluster,
-            incarnation: Incarnation(0),
+            incarnation: Incarnation(self.incarnation),
             trust_bundle: self.trust_bundle,
             nodes: self.nodes.iter().map(node).collect(),
             first_admin: PersonAdd {
@@ -158,16 +168,21 @@ impl Founding {
     }
 }
 
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "as serde hands it over")]
+fn is_first(incarnation: &u64) -> bool {
+    *incarnation == 0
+}
+
 /// Ids in files are text, as people see them everywhere else.
-mod as_text {
+pub(crate) mod as_text {
     use super::{Deserialize, Deserializer, Display, FromStr, Serializer};
     use serde::de::Error;
 
-    pub(super) fn serialize<T: Display, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(crate) fn serialize<T: Display, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(value)
     }
 
-    pub(super) fn deserialize<'de, T, D>(deserializer: D) -> Result<T, D::Error>
+    pub(crate) fn deserialize<'de, T, D>(deserializer: D) -> Result<T, D::Error>
     where
         T: FromStr<Err: Display>,
         D: Deserializer<'de>,

@@ -21,7 +21,7 @@ use haltline_core::{
     },
     path::FleetPath,
 };
-use haltline_pki::{ClusterPki, Endpoint, NewNode, PersonIdentity, Validity};
+use haltline_pki::{ClusterPki, Endpoint, NewNode, NodeIdentity, PersonIdentity, Validity};
 
 use crate::{
     config::{ByteSize, DEFAULT_FILTER, LogFormat, NodeConfig, Profile, Routes},
@@ -104,7 +104,8 @@ pub struct InitReportNode {
 /// # Errors
 /// [`NodeError::BadInit`] for what can't be, [`NodeError::Exists`], [`NodeError::Pki`], [`NodeError::Io`].
 pub fn create_cluster(options: &InitOptions) -> Result<InitReport, NodeError> {
-    let planned = plan(options)?;
+    let numbered: Vec<_> = (1..).map(NodeId).zip(&options.nodes).collect();
+    let planned = plan(&numbered)?;
     refuse_full_directory(&options.out)?;
     let new_nodes: Vec<_> =
         planned.iter().map(|node| NewNode { id: node.id, hosts: node.hosts.clone() }).collect();
@@ -135,11 +136,11 @@ pub fn create_cluster(options: &InitOptions) -> Result<InitReport, NodeError> {
 }
 
 /// A node whose addresses have been understood.
-struct Planned<'a> {
-    id: NodeId,
-    spec: &'a InitNode,
+pub(crate) struct Planned<'a> {
+    pub(crate) id: NodeId,
+    pub(crate) spec: &'a InitNode,
     api: Endpoint,
-    hosts: Vec<String>,
+    pub(crate) hosts: Vec<String>,
     listen_api: SocketAddr,
     listen_raft: SocketAddr,
     listen_edge: SocketAddr,
@@ -147,7 +148,8 @@ struct Planned<'a> {
 }
 
 impl Planned<'_> {
-    fn config(&self, profile: Profile) -> NodeConfig {
+    /// The configuration of a node in a directory of its own.
+    pub(crate) fn config(&self, profile: Profile) -> NodeConfig {
         NodeConfig {
             data_dir: "data".into(),
             identity_dir: "identity".into(),
@@ -173,14 +175,15 @@ impl Planned<'_> {
     }
 }
 
-fn plan(options: &InitOptions) -> Result<Vec<Planned<'_>>, NodeError> {
+/// Understands the addresses of numbered nodes, and refuses what they can't share.
+pub(crate) fn plan<'a>(nodes: &[(NodeId, &'a InitNode)]) -> Result<Vec<Planned<'a>>, NodeError> {
     let bad = NodeError::BadInit;
-    if options.nodes.is_empty() || options.nodes.len() > NODES_MAX {
-        return Err(bad(format!("expected 1 to {NODES_MAX} nodes, got {}", options.nodes.len())));
+    if nodes.is_empty() || nodes.len() > NODES_MAX {
+        return Err(bad(format!("expected 1 to {NODES_MAX} nodes, got {}", nodes.len())));
     }
     let mut taken = BTreeSet::new();
     let mut planned = Vec::new();
-    for (id, spec) in (1..).zip(&options.nodes) {
+    for (id, spec) in nodes.iter().copied() {
         // A fleet of one segment has the form of a directory's name that is safe everywhere.
         let is_name = spec.name.parse::<FleetPath>().is_ok_and(|path| path.depth() == 1);
         if !is_name || [ADMIN_DIRECTORY, ROOT_DIRECTORY].contains(&spec.name.as_str()) {
@@ -197,7 +200,7 @@ fn plan(options: &InitOptions) -> Result<Vec<Planned<'_>>, NodeError> {
                 )));
             }
         }
-        planned.push(planned_node(NodeId(id), spec)?);
+        planned.push(planned_node(id, spec)?);
     }
     Ok(planned)
 }
@@ -246,8 +249,18 @@ fn founding(
     planned: &[Planned<'_>],
     admin: &PersonIdentity,
 ) -> Result<Founding, NodeError> {
+    let (tls_key, signing_key) = admin.keys();
+    let first_admin = FirstAdmin { name: admin.person().clone(), tls_key, signing_key };
+    Founding::new(pki.cluster(), pki.bundle().hash(), founders(planned, pki.nodes())?, first_admin)
+}
+
+/// The nodes with their keys, each with the identity at its place.
+pub(crate) fn founders(
+    planned: &[Planned<'_>],
+    identities: &[NodeIdentity],
+) -> Result<Vec<Founder>, NodeError> {
     let mut founders = Vec::with_capacity(planned.len());
-    for (node, identity) in planned.iter().zip(pki.nodes()) {
+    for (node, identity) in planned.iter().zip(identities) {
         let keys = identity.trusted();
         let text = |text: &str| {
             text.parse().map_err(|error| NodeError::BadInit(format!("node {}: {error}", node.id)))
@@ -264,12 +277,10 @@ fn founding(
             signing_key: keys.signing_key,
         });
     }
-    let (tls_key, signing_key) = admin.keys();
-    let first_admin = FirstAdmin { name: admin.person().clone(), tls_key, signing_key };
-    Founding::new(pki.cluster(), pki.bundle().hash(), founders, first_admin)
+    Ok(founders)
 }
 
-fn refuse_full_directory(path: &Path) -> Result<(), NodeError> {
+pub(crate) fn refuse_full_directory(path: &Path) -> Result<(), NodeError> {
     match std::fs::read_dir(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(NodeError::io("read", path, error)),
@@ -280,15 +291,13 @@ fn refuse_full_directory(path: &Path) -> Result<(), NodeError> {
     }
 }
 
-fn write(path: &Path, text: &str) -> Result<(), NodeError> {
+pub(crate) fn write(path: &Path, text: &str) -> Result<(), NodeError> {
     std::fs::write(path, text).map_err(|error| NodeError::io("write", path, error))
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use haltline_pki::NodeIdentity;
-
     use super::*;
 
     fn node(number: u16) -> InitNode {

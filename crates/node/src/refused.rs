@@ -97,6 +97,12 @@ pub(crate) enum Refused {
         /// The limit.
         max: usize,
     },
+    /// As many backups are taken as may be.
+    #[error("{max} backups are being taken from this node, its limit; ask another node, or try again later")]
+    TooManyBackups {
+        /// The limit.
+        max: usize,
+    },
     /// A page size beyond the bound.
     #[error("page_size is {got}; at most {max} are allowed (0 means the default)")]
     PageSize {
@@ -173,6 +179,7 @@ impl Refused {
                 .blaming("from_index"),
             Self::Feed(FeedError::Stopping) | Self::Stopping => stopping(&refusal),
             Self::TooManyWatchers { .. } => refusal(Code::ResourceExhausted, "TOO_MANY_WATCHERS"),
+            Self::TooManyBackups { .. } => refusal(Code::ResourceExhausted, "TOO_MANY_BACKUPS"),
             Self::PageSize { .. } => refusal(Code::InvalidArgument, "PAGE_SIZE").blaming("page_size"),
             Self::PageToken => refusal(Code::InvalidArgument, "PAGE_TOKEN").blaming("page_token"),
             Self::RequestMismatch { .. } | Self::CertificateRequest(_) => {

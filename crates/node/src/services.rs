@@ -22,7 +22,7 @@ use haltline_core::limits::{API_REQUEST_BYTES_MAX, API_RESPONSE_BYTES_MAX};
 use haltline_wire::{
     FILE_DESCRIPTORS,
     v1::{
-        approval_service_server::ApprovalServiceServer, cluster_service_server::ClusterServiceServer,
+        approval_service_server::ApprovalServiceServer, backup_service_server::BackupServiceServer, cluster_service_server::ClusterServiceServer,
         command_service_server::CommandServiceServer, credential_service_server::CredentialServiceServer,
         edge_admin_service_server::EdgeAdminServiceServer,
         enforcement_service_server::EnforcementServiceServer, fleet_service_server::FleetServiceServer,
@@ -39,7 +39,7 @@ use crate::{context::Context, error::NodeError};
 pub(crate) struct Services(pub(crate) Arc<Context>);
 
 /// Names of the services whose health is told one by one.
-pub(crate) const NAMES: [&str; 9] = [
+pub(crate) const NAMES: [&str; 10] = [
     FleetServiceServer::<Services>::NAME,
     PersonServiceServer::<Services>::NAME,
     KillServiceServer::<Services>::NAME,
@@ -49,6 +49,7 @@ pub(crate) const NAMES: [&str; 9] = [
     ClusterServiceServer::<Services>::NAME,
     EnforcementServiceServer::<Services>::NAME,
     EdgeAdminServiceServer::<Services>::NAME,
+    BackupServiceServer::<Services>::NAME,
 ];
 
 macro_rules! bounded {
@@ -77,6 +78,7 @@ impl Services {
             .add_service(bounded!(EnforcementServiceServer, self))
             .add_service(bounded!(PeerServiceServer, self))
             .add_service(bounded!(ClusterServiceServer, self))
-            .add_service(bounded!(EdgeAdminServiceServer, self)))
+            .add_service(bounded!(EdgeAdminServiceServer, self))
+            .add_service(bounded!(BackupServiceServer, self)))
     }
 }

@@ -25,7 +25,7 @@ impl Action {
             Self::Stop => &[Role::Responder, Role::Operator, Role::Admin],
             Self::Resume => &[Role::Operator, Role::Approver, Role::Admin],
             Self::Approve | Self::Withdraw => &[Role::Approver, Role::Admin],
-            Self::ChangePeople | Self::ChangeTrust => &[Role::Admin],
+            Self::ChangePeople | Self::ChangeTrust | Self::BackUp => &[Role::Admin],
         }
     }
 }
