@@ -45,8 +45,9 @@ impl Below {
 
     /// Before anything can be passed on under a longer lease, it is on disk that one may be.
     pub(crate) fn keep_longest(&self) {
-        let longest = self.view.staleness(&self.view.own_paths());
-        if let Err(error) = self.kept.lock().keep(longest) {
+        // Looked up under the lock, so that no older word takes a newer one's place.
+        let mut kept = self.kept.lock();
+        if let Err(error) = kept.keep(self.view.staleness(&self.view.own_paths())) {
             tracing::error!(%error, "how long leases below may last can't be written");
         }
     }

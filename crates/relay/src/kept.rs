@@ -2,7 +2,8 @@
 //! ended may it speak for what hangs below (the boot wait). Its view doesn't say, because a value may have been tightened
 //! between.
 //!
-//! One line in a file, in milliseconds, written before a longer lease can be passed on; it shrinks with the next start.
+//! One line in a file, in milliseconds. It says more before a longer lease can be passed on, and less only once no lease lives
+//! that lasts longer.
 
 use std::{
     fs::{self, File},
@@ -16,7 +17,8 @@ use haltline_core::{limits::MAX_STALENESS_CEILING, time::Millis};
 #[derive(Debug)]
 pub(crate) struct Kept {
     path: PathBuf,
-    longest: Millis,
+    /// What the file says, if this process has written it.
+    longest: Option<Millis>,
 }
 
 impl Kept {
@@ -31,12 +33,12 @@ impl Kept {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(_) => Some(MAX_STALENESS_CEILING),
         };
-        (Self { path, longest: Millis(0) }, earlier)
+        (Self { path, longest: None }, earlier)
     }
 
-    /// Makes sure that the file says no less.
+    /// Makes sure that the file says so. `longest` is to count every lease that may still live, of earlier lives too.
     pub(crate) fn keep(&mut self, longest: Millis) -> io::Result<()> {
-        if longest <= self.longest {
+        if self.longest == Some(longest) {
             return Ok(());
         }
         let beside = self.path.with_extension("new");
@@ -44,7 +46,7 @@ impl Kept {
         writeln!(file, "{}", longest.0)?;
         file.sync_all()?;
         fs::rename(&beside, &self.path)?;
-        self.longest = longest;
+        self.longest = Some(longest);
         Ok(())
     }
 }
@@ -61,8 +63,9 @@ mod tests {
         assert_eq!(earlier, None);
         kept.keep(Millis(2_000)).unwrap();
         kept.keep(Millis(60_000)).unwrap();
-        kept.keep(Millis(500)).unwrap();
         assert_eq!(Kept::open(home.path()).1, Some(Millis(60_000)));
+        kept.keep(Millis(500)).unwrap();
+        assert_eq!(Kept::open(home.path()).1, Some(Millis(500)));
     }
 
     #[test]

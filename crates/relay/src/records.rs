@@ -236,7 +236,7 @@ impl RecordBook {
 }
 
 /// When a lease that began before `now` surely has ended.
-fn outlived(lasts: Millis, now: BootNanos) -> BootNanos {
+pub(crate) fn outlived(lasts: Millis, now: BootNanos) -> BootNanos {
     now.plus(fence_nanos(lasts, Drift::MAX)).plus(OLD_STALENESS_MARGIN.into())
 }
 

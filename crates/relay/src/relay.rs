@@ -6,12 +6,13 @@
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use haltline_core::{
-    lease::Drift,
+    lease::{BootNanos, Drift},
     limits::{
         API_HEADER_BYTES_MAX, API_REQUEST_BYTES_MAX, EDGE_STREAMS_PER_CONNECTION, HTTP2_PING_INTERVAL,
-        HTTP2_PING_TIMEOUT, RELAY_DRAIN_TIMEOUT, RELAY_WISHES_MAX, TLS_CONNECTIONS_MAX,
+        HTTP2_PING_TIMEOUT, OLD_STALENESS_MARGIN, RELAY_DRAIN_TIMEOUT, RELAY_WISHES_MAX, TLS_CONNECTIONS_MAX,
         TLS_HANDSHAKE_TIMEOUT, TLS_HANDSHAKES_MAX,
     },
+    time::Millis,
 };
 use haltline_edge::client::{ConnectError, Running, Status, Wish, load};
 use haltline_hub::{Hub, HubOptions, Settling, SystemBootClock};
@@ -27,6 +28,7 @@ use crate::{
     health::Health,
     http,
     kept::Kept,
+    records::outlived,
     renewal::Renewals,
     upstream::RelayUpstream,
     view::RelayView,
@@ -113,6 +115,7 @@ impl Relay {
         below.keep_longest();
 
         let closing = CancellationToken::new();
+        tokio::spawn(forget_earlier(Arc::clone(&below), earlier, closing.clone()));
         let limits = PortLimits {
             connections_max: TLS_CONNECTIONS_MAX,
             handshakes_max: TLS_HANDSHAKES_MAX,
@@ -190,6 +193,17 @@ impl Relay {
             Some(Ok(Err(error))) => Err(RelayError::Server(error)),
             _ => Ok(()),
         }
+    }
+}
+
+/// Once the leases of an earlier life have ended, the file needn't tell the next life of them.
+async fn forget_earlier(below: Arc<Below>, earlier: Option<Millis>, closing: CancellationToken) {
+    let Some(lasts) = earlier else { return };
+    // By another clock than the one that leases are measured on: if it is early, the file goes on saying more.
+    let ended = Duration::from_nanos(outlived(lasts, BootNanos(0)).0);
+    tokio::select! {
+        () = tokio::time::sleep(ended + Duration::from_millis(OLD_STALENESS_MARGIN.0)) => below.keep_longest(),
+        () = closing.cancelled() => {}
     }
 }
 
