@@ -34,6 +34,10 @@ const DIALS_AT_ONCE: usize = 64;
 const READY_WITHIN: Duration = Duration::from_secs(180);
 /// Bytes before each message of gRPC.
 const PREFIX_BYTES: usize = 5;
+/// Bytes that a server may send ahead, on a stream and on a connection, as client libraries allow: with less, a hundred
+/// streams with a small message each look like an attack to HTTP/2.
+const STREAM_WINDOW_BYTES: u32 = 2 * 1_024 * 1_024;
+const CONNECTION_WINDOW_BYTES: u32 = 5 * 1_024 * 1_024;
 /// How long whoever keeps silent waits before it looks again.
 const SILENCE: Duration = Duration::from_millis(10);
 
@@ -185,8 +189,11 @@ impl Crowd {
 
 /// One connection and its streams, until one of them ends.
 async fn hold<T: Talk>(wire: impl Wire, talks: Vec<T>) -> Result<(), String> {
-    let (sender, mut connection) =
-        h2::client::handshake(wire).await.map_err(|error| error.to_string())?;
+    let handshake = h2::client::Builder::new()
+        .initial_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .handshake(wire);
+    let (sender, mut connection) = handshake.await.map_err(|error| error.to_string())?;
     let mut streams: FuturesUnordered<_> =
         talks.into_iter().map(|talk| follow(sender.clone(), talk)).collect();
     drop(sender);

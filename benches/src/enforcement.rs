@@ -8,14 +8,12 @@ use haltline_core::{
     lease::{Drift, bound},
     limits::MAX_STALENESS_DEFAULT,
 };
-use haltline_wire::v1::{
-    self, EnforcementState, enforcement_service_client::EnforcementServiceClient,
-};
+use haltline_wire::v1::{self, EnforcementState, enforcement_service_client::EnforcementServiceClient};
 
 use crate::{
     General,
-    fanout::{Kill, SHARED_CONNECTIONS},
     failure::Failure,
+    fanout::{Kill, SHARED_CONNECTIONS},
     haltline::{self, cluster::HaltlineCluster},
     machine::Machine,
     process_cpu,

@@ -117,7 +117,15 @@ pub(crate) async fn run(general: &General, arguments: &FanoutArguments) -> Resul
     }
     general.show(&format!("{}\n", Machine::here()));
     let heading = [
-        "system", "TLS", "edges", "connections", "others/s", "ack ms", "median edge ms", "last ms", "last, worst",
+        "system",
+        "TLS",
+        "edges",
+        "connections",
+        "others/s",
+        "ack ms",
+        "median edge ms",
+        "last ms",
+        "last, worst",
         "server CPU ms",
     ];
     let mut rows = vec![heading.map(str::to_owned).to_vec()];
@@ -269,7 +277,8 @@ async fn of_etcd(arguments: &FanoutArguments, tls: bool) -> Result<Shown, Failur
         0 => None,
         rate => {
             let putters = cluster.connections(background::CONNECTIONS, true).await?;
-            let putters: Vec<_> = putters.into_iter().map(|channel| EtcdWriter(Putter::new(channel))).collect();
+            let putters: Vec<_> =
+                putters.into_iter().map(|channel| EtcdWriter(Putter::new(channel))).collect();
             Some(Background::start(&putters, rate.into()))
         }
     };

@@ -69,7 +69,10 @@ pub(crate) fn serve() -> Result<(), Failure> {
     serve_until_told().map_err(failed)
 }
 
-#[allow(clippy::disallowed_methods, reason = "a thread of its own, which does nothing but wait for connections")]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "a thread of its own, which does nothing but wait for connections"
+)]
 fn serve_until_told() -> std::io::Result<()> {
     let listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
     println!("{}", listener.local_addr()?.port());

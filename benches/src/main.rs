@@ -21,6 +21,7 @@ mod latency;
 mod load;
 mod machine;
 mod memory;
+mod memory_node;
 mod process_cpu;
 mod report;
 mod restart;
@@ -69,7 +70,7 @@ enum Bench {
     Decide(decide::DecideArguments),
     /// What the first decision for a token costs, beside one bare check of a signature
     Token(token::TokenArguments),
-    /// What an enforcer holds in memory, and how long it loads
+    /// What an enforcer and a node hold in memory, and how long they load
     Memory(memory::MemoryArguments),
     /// How fast a stop reaches all enforcers, beside etcd's watch
     Fanout(fanout::FanoutArguments),
@@ -80,6 +81,9 @@ enum Bench {
     /// The process that `memory` measures
     #[command(hide = true)]
     LoadView(memory::LoadArguments),
+    /// The process that `memory` measures for a node
+    #[command(hide = true)]
+    NodeState(memory_node::StateArguments),
     /// The process that `fanout` compares with
     #[command(hide = true)]
     FloorServer,
@@ -109,11 +113,18 @@ async fn run(Arguments { general, bench }: Arguments) -> Result<(), Failure> {
         Bench::Restart(arguments) => restart::run(&general, &arguments).await,
         Bench::Decide(arguments) => alone(move || decide::run(&general, &arguments)).await,
         Bench::Token(arguments) => alone(move || token::run(&general, &arguments)).await,
-        Bench::Memory(arguments) => alone(move || memory::run(&general, &arguments)).await,
+        Bench::Memory(arguments) => {
+            let (of_edge, of_node) = (general.clone(), arguments.clone());
+            if arguments.measures_edge() {
+                alone(move || memory::run(&of_edge, &arguments)).await?;
+            }
+            if of_node.measures_node() { memory::run_node(&general, &of_node).await } else { Ok(()) }
+        }
         Bench::Fanout(arguments) => fanout::run(&general, &arguments).await,
         Bench::Enforce(arguments) => enforcement::enforce(&general, &arguments).await,
         Bench::Freshness(arguments) => enforcement::freshness(&general, &arguments).await,
         Bench::LoadView(arguments) => alone(move || memory::load(&arguments)).await,
+        Bench::NodeState(arguments) => alone(move || memory_node::measured(&arguments)).await,
         Bench::FloorServer => alone(floor::serve).await,
     }
 }

@@ -1,11 +1,11 @@
-//! `memory` (P11), the enforcer's part: what a process holds that has loaded a snapshot, and how long loading took.
+//! `memory` (P11), and its enforcer's part: what a process holds that has loaded a snapshot, and how long loading took.
 //!
 //! Each run is a process of its own, this program under another verb, that reads a snapshot's body from a file as it came
 //! over the network, decodes it, puts it in force, lets the body go and reads its own resident set.
 
 use std::{fs, path::PathBuf, process::Command, time::Instant};
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use haltline_core::{ids::LogIndex, view::View};
 use haltline_edge::enforce::{CoreOptions, EnforcerCore, ViewBody};
 
@@ -14,6 +14,7 @@ use crate::{
     edge::{Sizes, failed},
     failure::Failure,
     machine::Machine,
+    memory_node,
     report::{self, Line},
     spread::Spread,
 };
@@ -31,9 +32,101 @@ pub(crate) struct MemoryArguments {
     /// Revocations in force, one measurement each
     #[arg(default_values_t = [0, 100_000, 1_000_000])]
     revocations: Vec<u64>,
-    /// Registered agents
+    /// Agents that the enforcer knows
     #[arg(long, default_value_t = 10_000, value_name = "NUMBER")]
     agents: u64,
+    /// Whose memory
+    #[arg(long, value_enum, default_value_t)]
+    role: Whose,
+    /// Agents, running copies and revocations of the node's state
+    #[arg(long, num_args = 3, default_values_t = [100_000, 1_000_000, 1_000_000])]
+    state: Vec<u64>,
+    /// Enforcers that connect to the node
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=11_000))]
+    edges: u32,
+}
+
+/// Whose memory is measured.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+enum Whose {
+    /// First the enforcer's, then the node's
+    #[default]
+    Both,
+    /// An enforcer's
+    Edge,
+    /// A node's
+    Node,
+}
+
+impl MemoryArguments {
+    pub(crate) fn measures_edge(&self) -> bool {
+        self.role != Whose::Node
+    }
+
+    pub(crate) fn measures_node(&self) -> bool {
+        self.role != Whose::Edge
+    }
+}
+
+/// The targets of P11 for a node: all of it, and each connected enforcer.
+const NODE_MIB_MAX: f64 = 1.5e9 / 1_048_576.0;
+const EDGE_KIB_MAX: f64 = 64.0;
+
+/// Runs the node's part.
+pub(crate) async fn run_node(general: &General, arguments: &MemoryArguments) -> Result<(), Failure> {
+    let [agents, instances, revocations] = arguments.state[..] else {
+        return Err(failed(&"--state takes agents, running copies and revocations"));
+    };
+    let (sizes, directory) = ((agents, instances, revocations), tempfile::tempdir());
+    let directory = directory.map_err(Failure::local("make a directory"))?;
+    let snapshot = directory.path().join("state");
+    eprintln!("making the state, which takes a minute or two");
+    let made = memory_node::in_own_process(sizes, &snapshot, true)?;
+    let loaded: Result<Vec<_>, _> =
+        (0..arguments.runs).map(|_| memory_node::in_own_process(sizes, &snapshot, false)).collect();
+    let loaded = loaded?;
+    let bytes = fs::metadata(&snapshot).map_err(Failure::local("look at the snapshot"))?.len();
+    let of = |of: fn(&memory_node::Held) -> f64| {
+        Spread::of(loaded.iter().map(of)).expect("there is at least one run")
+    };
+    let (rss, peak, load) = (of(|held| held.rss_mib), of(|held| held.peak_mib), of(|held| held.seconds));
+    let each = memory_node::per_edge_kib(&general.haltline()?, arguments.edges as usize).await?;
+    general.show(&format!("{}\n", Machine::here()));
+    let row = |cells: [String; 4]| cells.to_vec();
+    let verdict = |holds| if holds { "holds" } else { "FALLS SHORT" }.to_owned();
+    let words = |text: &str| text.to_owned();
+    let holds_all = made.rss_mib.max(rss.median) <= NODE_MIB_MAX;
+    general.show(&report::table(&[
+        row([words("P11, node"), words("seen"), words("target"), words("verdict")]),
+        row([
+            format!("{agents} agents, {instances} running, {revocations} revoked, MiB as made"),
+            report::number(made.rss_mib),
+            format!("≤ {}", report::number(NODE_MIB_MAX)),
+            verdict(holds_all),
+        ]),
+        row([words("the same from a snapshot, MiB"), report::spread(rss), words(""), words("")]),
+        row([words("at most while loading, MiB"), report::spread(peak), words(""), words("")]),
+        row([words("loading, s"), report::spread(load), words(""), words("")]),
+        row([words("snapshot, MiB"), report::number(bytes as f64 / 1_048_576.0), words(""), words("")]),
+        row([
+            format!("each of {} enforcers, own connections, KiB", arguments.edges),
+            report::number(each),
+            format!("≤ {EDGE_KIB_MAX}"),
+            verdict(each <= EDGE_KIB_MAX),
+        ]),
+    ]));
+    let line = Line::new("memory")
+        .param("role", "node")
+        .param("agents", agents)
+        .param("instances", instances)
+        .param("revocations", revocations)
+        .metric("rss_mib", rss)
+        .metric("peak_mib", peak)
+        .metric("load_s", load)
+        .plain_metric("rss_made_mib", made.rss_mib)
+        .plain_metric("edge_kib", each);
+    general.show_json(&[line]);
+    Ok(())
 }
 
 /// What the process that is measured takes.
@@ -112,7 +205,7 @@ pub(crate) fn load(arguments: &LoadArguments) -> Result<(), Failure> {
     Ok(())
 }
 
-fn mib(status: &str, field: &str) -> f64 {
+pub(crate) fn mib(status: &str, field: &str) -> f64 {
     let line = status.lines().find_map(|line| line.strip_prefix(field)).unwrap_or_default();
     line.trim().trim_end_matches(" kB").parse::<f64>().unwrap_or(f64::NAN) / 1_024.0
 }

@@ -128,8 +128,7 @@ impl Fanout {
     /// How long who gets a frame now should wait before acknowledging it: about as long as the others take to get theirs.
     pub(crate) fn ack_after(&self) -> Millis {
         let streams = self.subscribers.len() as u64;
-        let n = std::env::var("ACK_NANOS").ok().and_then(|n| n.parse().ok()).unwrap_or(HUB_ACK_PACE_NANOS);
-        let after = Millis(streams.saturating_mul(n) / 1_000_000);
+        let after = Millis(streams.saturating_mul(HUB_ACK_PACE_NANOS) / 1_000_000);
         if after < HUB_ACK_AFTER_MIN { Millis(0) } else { after.min(HUB_ACK_AFTER_MAX) }
     }
 

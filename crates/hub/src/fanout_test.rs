@@ -1,7 +1,7 @@
 //! Rounds over streams that nobody reads, with the time as an argument.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
-use haltline_core::{lease::BootNanos, tracker::StreamId};
+use haltline_core::{lease::BootNanos, limits::HUB_STREAMS_MAX, tracker::StreamId};
 
 use super::*;
 use crate::{
@@ -144,4 +144,13 @@ fn a_round_has_a_longest_time_however_many_there_are() {
     round.urgent = Some(round.credited);
     let distance = round.urgent_due(10_000_000).unwrap() - round.credited;
     assert_eq!(distance, Duration::from_millis(HUB_PACE_MAX.0));
+}
+
+#[test]
+fn acknowledgements_are_asked_to_wait_as_long_as_a_fan_out_takes() {
+    let waits = |streams| Rounds::over(streams).fanout.ack_after();
+    assert_eq!(waits(0), Millis(0));
+    assert_eq!(waits(100), Millis(0), "not for a moment");
+    assert_eq!(waits(1_000), Millis(HUB_ACK_PACE_NANOS / 1_000));
+    assert!(waits(1_000) >= HUB_ACK_AFTER_MIN && waits(HUB_STREAMS_MAX) <= HUB_ACK_AFTER_MAX);
 }

@@ -231,7 +231,11 @@ mod tests {
         notify.notify_one();
         assert_eq!(wakes(), 1);
         assert_eq!(Pin::new(&mut task).poll(&mut context), Poll::Ready(Some(7)));
-        assert_eq!((wakes(), polls.load(Ordering::Relaxed)), (1, 2), "what the call gave was taken in the same turn");
+        assert_eq!(
+            (wakes(), polls.load(Ordering::Relaxed)),
+            (1, 2),
+            "what the call gave was taken in the same turn"
+        );
     }
 
     #[test]

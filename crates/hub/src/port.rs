@@ -65,8 +65,8 @@ where
         .keep_alive_timeout(Duration::from_millis(HTTP2_PING_TIMEOUT.0))
         .max_header_list_size(API_HEADER_BYTES_MAX)
         .serve_connection(TokioIo::new(connection), service);
-    let serving =
-        OneTask::new(serving, calls).told_when(closing.cancelled_owned(), |serving| serving.graceful_shutdown());
+    let serving = OneTask::new(serving, calls)
+        .told_when(closing.cancelled_owned(), |serving| serving.graceful_shutdown());
     if let Err(error) = serving.await {
         tracing::debug!(%error, "a connection of an enforcer ended");
     }

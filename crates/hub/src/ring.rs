@@ -319,7 +319,8 @@ impl Ring {
         if let Some(known) = self.encoded.iter().find(|known| known.from == from.seq && known.run.to == to) {
             return Ok(Some(known.run.clone()));
         }
-        let run = Run { bytes: self.encode(first, last, from, ack_after()), to, index: self.segments[last].index };
+        let run =
+            Run { bytes: self.encode(first, last, from, ack_after()), to, index: self.segments[last].index };
         self.frames_encoded += 1;
         if self.encoded.len() == HUB_ENCODED_RUNS_MAX {
             self.encoded.pop_front();

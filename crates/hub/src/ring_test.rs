@@ -105,7 +105,9 @@ fn streams_that_stand_at_the_same_place_share_the_same_bytes() {
     let (mut ring, mut log) = (ring(), Log::new());
     ring.append(&[log.agents(2)]).unwrap();
     ring.append(&[log.agents(2)]).unwrap();
-    let run = |ring: &mut Ring| ring.run(ChainPosition::default(), EventSeq(u64::MAX), || Millis(0)).unwrap().unwrap();
+    let run = |ring: &mut Ring| {
+        ring.run(ChainPosition::default(), EventSeq(u64::MAX), || Millis(0)).unwrap().unwrap()
+    };
     let (one, two) = (run(&mut ring), run(&mut ring));
     assert_eq!(one.bytes.as_ptr(), two.bytes.as_ptr());
     for _ in 0..2 * HUB_ENCODED_RUNS_MAX {

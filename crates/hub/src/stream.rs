@@ -268,7 +268,11 @@ impl SyncStream {
             return Some(bytes);
         }
         let through = subscriber.answer_needs().unwrap_or(EventSeq(0)).max(self.core.fanout.released());
-        let run = if at.seq < through { self.core.ring.lock().run(*at, through, || self.core.fanout.ack_after()) } else { Ok(None) };
+        let run = if at.seq < through {
+            self.core.ring.lock().run(*at, through, || self.core.fanout.ack_after())
+        } else {
+            Ok(None)
+        };
         match run {
             Ok(Some(run)) => {
                 *at = run.to;
