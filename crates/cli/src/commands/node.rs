@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::{
     check_config,
     init::failure,
-    process::{Ending, LogStyle, start_logs, wishes_to_reload},
+    process::{Ending, LogStyle, start_logs, take_descriptors, wishes_to_reload},
 };
 use crate::{
     args::{
@@ -40,6 +40,7 @@ pub(super) async fn run(args: &NodeArgs, screen: Screen) -> Result<Exit, Failure
         LogFormat::Json => LogStyle::Json,
     };
     let set_log_filter = start_logs(style, &config.log_filter)?;
+    take_descriptors();
     let reloads = Reloads { file: args.config.clone(), wanted: wishes_to_reload()?, set_log_filter };
     let ending = Ending::listen(args.until_stdin_closes)?;
     let surroundings = Surroundings {
@@ -63,9 +64,9 @@ fn key(directory: &Path, command: NodeKeyCommand, screen: Screen) -> Result<Exit
     };
     let keys = Keys { node: identity.id(), current: identity.signer().public_key(), next };
     screen.print(&keys)?;
-    if let (NodeKeyCommand::Next, Some(key)) = (command, next) {
+    if matches!(command, NodeKeyCommand::Next) {
         screen.remark(&format!(
-            "The node goes on with its current key. To replace it: haltline trust propose --replace {}={key}",
+            "Node {0} goes on with its current key. To replace it: haltline trust propose --replace {0}",
             keys.node
         ));
     }

@@ -484,7 +484,8 @@ mod tests {
             ..signed.clone()
         };
         assert_eq!(failure(Keys::of_bundle(ours.bundle()), &forged), "BAD_SIGNATURE");
-        let nobody = Keys { cluster: ours.cluster(), nodes: Vec::new() };
+        let nobody =
+            Keys { cluster: ours.cluster(), bundles: vec![(haltline_core::ids::Version(1), Vec::new())] };
         assert_eq!(failure(nobody, &signed), "UNKNOWN_KEY");
     }
 

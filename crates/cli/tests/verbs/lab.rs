@@ -56,6 +56,14 @@ impl Lab {
         command
     }
 
+    /// Asks again and again, as long as a node may take to start.
+    pub(crate) fn wait_for(&self, what: &str, is_so: impl Fn() -> bool) {
+        let began = Instant::now();
+        while !is_so() {
+            assert!(began.elapsed() < START_MAX, "waited in vain for {what}");
+        }
+    }
+
     fn wait_until_founded(&self) {
         let began = Instant::now();
         loop {
@@ -76,7 +84,8 @@ impl Drop for Lab {
     }
 }
 
-fn command(home: &Path) -> Command {
+/// `haltline` with nothing of this process's own environment that would steer it.
+pub(crate) fn command(home: &Path) -> Command {
     let mut command = Command::new(BINARY);
     let ours = std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("HALTLINE_"));
     for (name, _) in ours {
@@ -87,12 +96,17 @@ fn command(home: &Path) -> Command {
 }
 
 /// The first of five ports in a row that nobody listens on.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
+    free_ports(5)
+}
+
+/// The first of so many ports in a row that nobody listens on.
+pub(crate) fn free_ports(number: u16) -> u16 {
     let free = |port: u16| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
     let seed =
         std::process::id() as u16 ^ std::thread::current().name().map_or(0, |name| name.len() as u16 * 97);
     (0..2_000u16)
         .map(|offset| 12_000 + (seed.wrapping_mul(31).wrapping_add(offset * 5)) % 8_000)
-        .find(|port| (*port..port + 5).all(free))
-        .expect("five free ports in a row")
+        .find(|port| (*port..port + number).all(free))
+        .expect("free ports in a row")
 }

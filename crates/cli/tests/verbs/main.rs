@@ -4,8 +4,10 @@
 //! in brackets.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod ground;
 mod lab;
 mod transcript;
+mod trouble;
 
 use std::process::Command;
 
@@ -141,6 +143,49 @@ fn letting_edges_in_and_agents_run() {
     std::fs::write(&file, text.replace("\"reason\": \"drill\"", "\"reason\": \"incident\"")).unwrap();
     day.run("receipt verify [dir]/kill-1.json");
     day.run("receipt verify [dir]/kill-1.json -o json");
+    insta::assert_snapshot!(day.text());
+}
+
+#[test]
+fn replacing_a_nodes_key() {
+    let lab = Lab::start();
+    let mut day = Transcript::new(&lab);
+    for line in [
+        "trust show",
+        "trust propose",
+        "trust propose --replace one",
+        "trust propose --replace 1",
+        "trust propose --replace 7 --unasked",
+        "trust propose --replace 1=00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff",
+        "trust propose --replace 7=00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff --unasked",
+        "node key show --config [dir]/node-1/node.toml",
+        "node key next --config [dir]/node-1/node.toml",
+        "node key next --config [dir]/node-1/node.toml -o json",
+        "trust show",
+        "trust propose --replace 1",
+    ] {
+        day.run(line);
+    }
+    lab.wait_for("the new key in force", || {
+        let shown = lab.haltline().args(["trust", "show", "-o", "json"]).output().unwrap();
+        let shown: serde_json::Value = serde_json::from_slice(&shown.stdout).unwrap_or_default();
+        shown["version"] == 2 && shown["keys"][0]["prepared"].is_null()
+    });
+    for line in [
+        "trust show",
+        "trust show -o json",
+        "trust export [dir]/keys.json",
+        "trust export [dir]/keys.json",
+        "fleet create acme",
+        "kill fleet acme --reason drill --yes",
+        "receipt show kill-1 --out [dir]/kill-1.json",
+        "receipt verify [dir]/kill-1.json",
+        "receipt verify [dir]/kill-1.json --changes [dir]/none.json",
+        "receipt verify [dir]/kill-1.json --changes [dir]/kill-1.json",
+        "receipt verify [dir]/kill-1.json --changes [dir]/keys.json",
+    ] {
+        day.run(line);
+    }
     insta::assert_snapshot!(day.text());
 }
 

@@ -31,7 +31,7 @@ impl<'a> Transcript<'a> {
 }
 
 /// The text with what differs from run to run in brackets. Spaces that only align it become two.
-fn steady(text: &str) -> String {
+pub(crate) fn steady(text: &str) -> String {
     text.lines().filter(|line| !is_progress(line)).map(|line| steady_line(line) + "\n").collect()
 }
 
@@ -80,6 +80,7 @@ fn steady_word(word: &str) -> String {
         65.. if core.starts_with("eyJ") => "[token]",
         64 if is_hex => "[sha256]",
         32 if is_hex && core != "00112233445566778899aabbccddeeff" => "[id]",
+        16 if is_hex => "[key]",
         12 if is_hex => "[head]",
         _ if is_time => "[time]",
         _ if core.starts_with("127.0.0.1:") && core != "127.0.0.1:1" => "[address]",
