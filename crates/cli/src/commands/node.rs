@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::{
     check_config,
     init::failure,
-    process::{Ending, LogStyle, start_logs, take_descriptors, wishes_to_reload},
+    process::{Ending, LogStyle, start_logs, wishes_to_reload},
 };
 use crate::{
     args::{
@@ -40,7 +40,6 @@ pub(super) async fn run(args: &NodeArgs, screen: Screen) -> Result<Exit, Failure
         LogFormat::Json => LogStyle::Json,
     };
     let set_log_filter = start_logs(style, &config.log_filter)?;
-    take_descriptors();
     let reloads = Reloads { file: args.config.clone(), wanted: wishes_to_reload()?, set_log_filter };
     let ending = Ending::listen(args.until_stdin_closes)?;
     let surroundings = Surroundings {
