@@ -638,8 +638,7 @@ fn a_snapshot_whose_keys_no_majority_of_those_before_endorsed_is_refused() {
     edge.renew(&hub).unwrap();
     let held = (edge.protocol.held(), edge.protocol.trust().version());
     let thief: Vec<_> = (0..3).map(|_| StatementSigner::generate().unwrap()).collect();
-    let signers: Vec<_> =
-        (1..=3).zip(&thief).map(|(id, key)| Signer { node: NodeId(id), key }).collect();
+    let signers: Vec<_> = (1..=3).zip(&thief).map(|(id, key)| Signer { node: NodeId(id), key }).collect();
     let keys: Vec<_> = signers.iter().map(|by| (by.node, by.key.public_key())).collect();
     for endorsers in [&signers[..], &[node(1), signers[1], signers[2]], &[]] {
         let mut forged = hub.clone();

@@ -319,7 +319,8 @@ impl Feed {
         let keys = VerifyingKeys::with_retired(keys.clone()).unwrap_or_else(|error| {
             // One key that is none must not take the others along; what it signed isn't believed.
             tracing::error!(%error, "a node's key can't be used");
-            let is_sound = |(node, key, _): &(NodeId, PublicKey, _)| VerifyingKeys::new([(*node, *key)]).is_ok();
+            let is_sound =
+                |(node, key, _): &(NodeId, PublicKey, _)| VerifyingKeys::new([(*node, *key)]).is_ok();
             VerifyingKeys::with_retired(keys.filter(is_sound)).unwrap_or_default()
         });
         self.view.keys = Arc::new(keys);
