@@ -2,6 +2,7 @@
 //!
 //! Values are parsed into the core's types here, so that a wrong one is refused before anything is sent.
 
+pub(crate) mod backup;
 pub(crate) mod doctor;
 pub(crate) mod enforcement;
 pub(crate) mod enforcers;
@@ -23,6 +24,7 @@ use haltline_core::{
 use haltline_pki::Endpoint;
 
 use crate::exit;
+use backup::{BackupArgs, RestoreArgs};
 use doctor::DoctorArgs;
 use enforcement::EnforcementCommand;
 use enforcers::{EdgeCommand, ReceiptCommand};
@@ -176,6 +178,11 @@ pub enum Command {
     /// Show and replace the keys that nodes sign with
     #[command(subcommand)]
     Trust(TrustCommand),
+
+    /// Write the whole cluster into an encrypted file
+    Backup(BackupArgs),
+    /// Make a cluster out of a backup, in which nothing runs until people say so
+    Restore(RestoreArgs),
 
     /// Follow kills until they are enforced everywhere
     #[command(subcommand)]

@@ -3,6 +3,7 @@
 pub(crate) mod agent;
 pub(crate) mod agent_token;
 pub(crate) mod approvals;
+mod backup;
 mod check_config;
 mod completions;
 mod describe;
@@ -24,6 +25,7 @@ mod question;
 pub(crate) mod receipt;
 mod relay;
 pub(crate) mod resource;
+mod restore;
 mod revocations;
 mod sidecar;
 mod staleness;
@@ -96,6 +98,8 @@ pub(crate) async fn run(cli: Cli, screen: Screen) -> Result<Exit, Failure> {
         Command::Receipt(command) => receipt::run(command, &global, screen).await,
         Command::Trust(command) => trust::run(&Session::open(&global, screen)?, command).await,
         Command::Enforcement(command) => enforcement::run(&Session::open(&global, screen)?, command).await,
+        Command::Backup(args) => backup::run(args, &global, screen).await,
+        Command::Restore(args) => restore::run(&args, &global, screen),
         Command::Events(args) => events::run(&Session::open(&global, screen)?, &args).await,
     }
 }

@@ -18,7 +18,7 @@ pub enum Exit {
     Pending = 4,
     /// Not authenticated, or not permitted.
     Denied = 5,
-    /// A claim doesn't hold: one of the demo's, or a receipt's.
+    /// A claim doesn't hold: one of the demo's, or a receipt's or backup's.
     Broken = 6,
 }
 
@@ -45,4 +45,4 @@ Exit codes:
   3  no node reachable, or no quorum, within --timeout
   4  accepted, and waiting for a second person to approve
   5  not authenticated, or not permitted
-  6  a claim is broken: the demo found one, or a receipt doesn't hold";
+  6  a claim is broken: the demo found one, or a receipt or backup doesn't hold";

@@ -39,7 +39,7 @@ pub(super) fn run(args: &InitArgs, screen: Screen) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-fn node(host: &str, number: u16, first_port: u16) -> Result<InitNode, Failure> {
+pub(super) fn node(host: &str, number: u16, first_port: u16) -> Result<InitNode, Failure> {
     let (host, region) = host.split_once('@').unwrap_or((host, ""));
     let out_of_ports = || Failure::usage(format!("node {number} would need a port beyond 65535"));
     let port = (number - 1)
@@ -76,6 +76,12 @@ pub(crate) fn failure(error: &NodeError) -> Failure {
         NodeError::Config(_) => failure
             .hint("`haltline node --config FILE --print-config` shows every key in effect, with its meaning"),
         NodeError::BadInit(_) => failure.hint("`haltline init --help` shows how to name nodes"),
+        NodeError::Founding { .. } => failure.hint(
+            "`founding_file` must be the founding.json that `haltline init` wrote for this cluster, the same on every node",
+        ),
+        NodeError::Bind { .. } | NodeError::Io { .. } | NodeError::Pki(_) | NodeError::Storage(_) => {
+            failure.hint("`haltline node check-config --config FILE` looks at everything that the configuration names")
+        }
         _ => failure,
     }
 }

@@ -1,7 +1,7 @@
 //! The node's signed word in a backup, and by whose keys it was checked.
 
 use haltline_core::{
-    attest::{AttestError, BackupStatement, follow_changes},
+    attest::{AttestError, BackupStatement, KnownBundle, follow_changes},
     command::Signature,
     ids::{ClusterId, Digest, EventSeq, Incarnation, LogIndex, NodeId, PublicKey},
     state::State,
@@ -116,17 +116,25 @@ impl SignedBackup {
         let keys = bundle.nodes().iter().map(|(node, keys)| (*node, keys.signing_key)).collect();
         let changes = state.trust_history().changes();
         let known = follow_changes(self.cluster, (bundle.version(), keys), changes.values())?;
+        self.verify_by(&known)?;
+        Ok(vouched)
+    }
+
+    /// Checks the signature by the keys of bundles that are believed, the oldest first.
+    ///
+    /// # Errors
+    /// [`BackupError::Statement`], for the newest of them.
+    pub fn verify_by(&self, known: &[KnownBundle]) -> Result<(), BackupError> {
         let signature = self.signature()?;
         let statement = self.statement();
-        // The newest first: a node signs with the key in force.
-        let mut refused = AttestError::UnknownKey { node: NodeId(self.node) };
+        let mut refused = None;
         for (_, keys) in known.iter().rev() {
             match statement.verify(NodeId(self.node), &signature, |node| key_of(keys, node)) {
-                Ok(()) => return Ok(vouched),
-                Err(error) => refused = error,
+                Ok(()) => return Ok(()),
+                Err(error) => drop(refused.get_or_insert(error)),
             }
         }
-        Err(refused.into())
+        Err(refused.unwrap_or(AttestError::UnknownKey { node: NodeId(self.node) }).into())
     }
 
     fn signature(&self) -> Result<Signature, BackupError> {
