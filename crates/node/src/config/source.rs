@@ -46,7 +46,7 @@ impl Settings {
     pub(super) fn add_toml(&mut self, text: &str, origin: &str, directory: &Path) -> Result<(), ConfigError> {
         let table: toml::Table = text.parse().map_err(|error: toml::de::Error| ConfigError::Syntax {
             origin: origin.into(),
-            reason: error.to_string().trim_end().into(),
+            reason: where_and_what(text, &error),
         })?;
         self.add_table("", table, origin, directory)
     }
@@ -188,6 +188,16 @@ impl Settings {
         let directory = self.values.get(key).map(|setting| setting.directory.clone()).or_else(of_data_dir);
         Ok(directory.unwrap_or_default().join(text))
     }
+}
+
+/// A syntax error on one line, as logs want it: where in the text, and what.
+fn where_and_what(text: &str, error: &toml::de::Error) -> String {
+    let before = error.span().and_then(|span| text.get(..span.start));
+    let Some(before) = before else { return error.message().to_owned() };
+    let line = before.bytes().filter(|byte| *byte == b'\n').count() + 1;
+    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+    let words = text.lines().nth(line - 1).unwrap_or_default().trim();
+    format!("{} at line {line}, column {column}: `{words}`", error.message())
 }
 
 fn value_error(origin: String, key: &'static str, got: String, expected: &str) -> ConfigError {

@@ -66,6 +66,10 @@ fn wrong_values_say_what_would_be_right() {
     assert!(wrong("[timing]\nprofile = \"moon\"").contains("expected lan or wan"));
     assert!(wrong("[peers]\nroutes = \"2:7401\"").contains("expected NODE=HOST:PORT"));
     assert!(wrong("x = [").contains("is no TOML"));
+    assert_eq!(
+        wrong("[limits"),
+        "the configuration is no TOML: unclosed table, expected `]` at line 2, column 8: `[limits`"
+    );
 }
 
 #[test]

@@ -47,9 +47,21 @@ pub(super) fn check(
             format!("holds the data of node {} of cluster {}{state}", whose.node, whose.cluster),
         ),
         Ok(None) => Finding::ok("data-directory", &shown, "empty; the node begins here"),
-        Err(error) => Finding::fail("data-directory", &shown, error.to_string())
-            .remedy("`data_dir` must name this node's own directory, or an empty one"),
+        Err(error) => refused(&shown, &error),
     });
+}
+
+/// The error, without the name that stands beside it. Most say themselves what would be right.
+fn refused(shown: &str, error: &StorageError) -> Finding {
+    let told = error.to_string();
+    let told = told.strip_prefix(&format!("{shown} ")).unwrap_or(&told);
+    let finding = Finding::fail("data-directory", shown, told);
+    match error {
+        StorageError::ForeignCluster { .. } | StorageError::ForeignNode { .. } => {
+            finding.remedy("`data_dir` must name this node's own directory, or an empty one")
+        }
+        _ => finding,
+    }
 }
 
 /// Whose data there is, if it may be this node's.

@@ -1,7 +1,9 @@
 //! The disk under the data directory: how fast it makes things durable, whether it does at all, and how much room it has.
 
 use std::{
-    path::Path,
+    fs,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
@@ -29,9 +31,19 @@ fn existing(directory: &Path) -> &Path {
     found.filter(|one| !one.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
+/// Where to probe the disk of a data directory: there, unless nobody owns it yet. What a probe that is killed leaves behind would
+/// then look like data without an owner, so the directory above does, if it is on the same disk.
+fn probed_instead_of(data_dir: &Path) -> &Path {
+    let directory = existing(data_dir);
+    let device = |path: &Path| fs::metadata(path).ok().map(|about| about.dev());
+    let is_owned = directory.join("IDENTITY").exists() || directory != data_dir;
+    let above = directory.parent().filter(|above| !above.as_os_str().is_empty());
+    above.filter(|above| !is_owned && device(above) == device(directory)).unwrap_or(directory)
+}
+
 /// How long syncs take, judged by what the timing allows.
 pub(super) fn sync_latency(data_dir: &Path, timing: Timing) -> Vec<Finding> {
-    let directory = existing(data_dir);
+    let directory = probed_instead_of(data_dir);
     let subject = directory.display().to_string();
     let mut findings = vec![kind(directory, &subject)];
     findings.push(match probed(directory) {
@@ -40,6 +52,25 @@ pub(super) fn sync_latency(data_dir: &Path, timing: Timing) -> Vec<Finding> {
             .remedy("a disk with room, on which the user that the node runs as may write"),
     });
     findings
+}
+
+/// A directory of this process for its probe, gone when this is dropped: the node and whoever sits at its machine may look at
+/// the same time.
+struct OwnDirectory(PathBuf);
+
+impl OwnDirectory {
+    fn below(directory: &Path) -> Self {
+        let path = directory.join(format!(".doctor-{}", std::process::id()));
+        // Where it can't be made, the probe says so, and why.
+        let _ = fs::create_dir(&path);
+        Self(path)
+    }
+}
+
+impl Drop for OwnDirectory {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir(&self.0);
+    }
 }
 
 /// What was measured.
@@ -53,9 +84,10 @@ struct SyncLatency {
 /// As many probes as fit into the time that somebody waits for.
 fn probed(directory: &Path) -> Result<SyncLatency, StorageError> {
     let until = Instant::now() + Duration::from_millis(DOCTOR_SYNC_PROBE_BUDGET.0);
-    let mut took = measure_sync_latency(&RealDisk, directory, PROBES_AT_ONCE)?;
+    let own = OwnDirectory::below(directory);
+    let mut took = measure_sync_latency(&RealDisk, &own.0, PROBES_AT_ONCE)?;
     while took.len() < DOCTOR_SYNC_PROBES && Instant::now() < until {
-        took.extend(measure_sync_latency(&RealDisk, directory, PROBES_AT_ONCE)?);
+        took.extend(measure_sync_latency(&RealDisk, &own.0, PROBES_AT_ONCE)?);
     }
     took.sort_unstable();
     let at = |position: usize| took.get(position).copied().unwrap_or_default();

@@ -54,7 +54,7 @@ pub(super) fn owners_of_socket(inode: u64) -> Option<u32> {
     pids.into_iter().find(has_it)
 }
 
-/// How many files and sockets the node may have open.
+/// How many files and sockets the node may have open. A starting one takes as many as it may.
 pub(super) fn descriptors(config: &NodeConfig, running: Option<u32>) -> Finding {
     let needed = config.connections_max as u64
         + TLS_CONNECTIONS_MAX as u64
@@ -62,7 +62,7 @@ pub(super) fn descriptors(config: &NodeConfig, running: Option<u32>) -> Finding 
         + DESCRIPTORS_APART;
     let (subject, limit) = match running.and_then(|pid| Some((pid, limit_of(pid)?))) {
         Some((pid, limit)) => (format!("process {pid}"), limit),
-        None => ("a node started from here".to_owned(), getrlimit(Resource::Nofile).current),
+        None => ("a node started from here".to_owned(), getrlimit(Resource::Nofile).maximum),
     };
     judge_descriptors(subject, limit, needed)
 }

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
 mod credentials;
+mod diagnosis;
 mod enforcers;
 mod harness;
 mod people;
