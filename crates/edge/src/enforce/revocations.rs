@@ -65,6 +65,10 @@ impl Revocations {
         }
     }
 
+    pub(super) fn contains(&self, key: &RevokedKey) -> bool {
+        self.keys.pin().contains_key(key)
+    }
+
     pub(super) fn remove(&self, key: &RevokedKey) {
         self.keys.pin().remove(key);
     }

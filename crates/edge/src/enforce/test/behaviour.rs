@@ -529,6 +529,55 @@ fn denials_beyond_a_snapshot_that_come_again_stay() {
     assert!(permits(&session, &Action::default()));
 }
 
+/// A view with the agent registered, and these events after that.
+fn view_with(world: &World, events: &[EnforcementEvent]) -> View {
+    let mut view = View::default();
+    let founded = EnforcementEvent::Founded { cluster_id: super::CLUSTER, incarnation: Incarnation(1) };
+    let key = EnforcementEvent::NodeKeySet { node: super::NODE, key: world.signer.public_key() };
+    let registered = [founded, key, edge_set(vec![None]), agent_set(BOT, &[])];
+    registered.iter().chain(events).for_each(|event| view.apply(event));
+    view
+}
+
+/// Frames are unsigned: a hub that lies may send what the snapshot holds once more, beyond it, to have it dropped with
+/// what was never committed.
+#[test]
+fn what_a_snapshot_holds_stays_when_made_up_copies_of_it_go() {
+    let mut world = World::new();
+    let session = world.session(BOT);
+    let revocation = revoked(RevocationTarget::Credential(session.claims().credential));
+    let view = view_with(&world, &[revocation.clone()]);
+    world.hear(&[kill_lifted(9), kill_lifted(9), revocation]);
+    assert!(world.heard > view.position.seq, "the copy is beyond the snapshot");
+    world.core.restore(ViewBody::decode(&view.encode()).unwrap(), LogIndex(2));
+    (world.index, world.heard) = (LogIndex(2), view.position.seq);
+    world.lease();
+    assert_eq!(denied(&session, &Action::default()).code(), "CREDENTIAL_REVOKED");
+}
+
+/// As above, with a copy of a kill at the very place that it has in a second snapshot.
+#[test]
+fn a_kill_stays_when_a_made_up_copy_at_its_own_place_goes() {
+    let mut world = World::new();
+    let session = world.session(BOT);
+    let kill = kill_set(1, "fleet=acme");
+    let first = view_with(&world, &[kill.clone()]);
+    let second = view_with(&world, &[kill.clone(), kill_lifted(9)]);
+    // So far it heard of four events; then the same kill at every place up to the second snapshot's and beyond.
+    world.hear(&vec![kill; 4]);
+    assert!(world.heard > second.position.seq);
+    for (view, index) in [(first, 2), (second, 3)] {
+        world.core.restore(ViewBody::decode(&view.encode()).unwrap(), LogIndex(index));
+        (world.index, world.heard) = (LogIndex(index), view.position.seq);
+        assert_eq!(denied(&session, &Action::default()).code(), "KILLED");
+    }
+    world.lease();
+    assert_eq!(denied(&session, &Action::default()).code(), "KILLED");
+    world.hear(&[kill_lifted(1)]);
+    world.verify();
+    assert!(permits(&session, &Action::default()));
+}
+
 #[test]
 fn what_isnt_verified_is_bounded() {
     let mut world = World::new();
