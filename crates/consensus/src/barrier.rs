@@ -37,7 +37,7 @@ use crate::{
     error::BarrierError,
     network::{Lane, Peers, within},
     published::Board,
-    types::{Raft, TypeConfig},
+    types::{Raft, StoredMembership, TypeConfig},
 };
 
 /// How long to wait before a leader that didn't answer is asked again.
@@ -63,10 +63,15 @@ pub(crate) async fn ask_as_leader(raft: &Raft, asker: NodeId) -> Result<Asked, F
         Err(RaftError::APIError(LinearizableReadError::QuorumNotEnough(_))) => return Ok(Asked::NoQuorum),
         Err(RaftError::Fatal(fatal)) => return Err(fatal),
     };
-    // Asked inside the core, after the quorum has spoken: whoever was removed before that is refused.
+    // Asked inside the core, after the quorum has spoken: whoever was removed before that is refused. One that is being
+    // added counts from when the index covers that, or what was committed meanwhile would have missed it as a member.
     let member = raft
         .with_raft_state(move |state| {
-            state.membership_state.effective().membership().get_node(&asker.0).is_some()
+            let (effective, committed) =
+                (state.membership_state.effective(), state.membership_state.committed());
+            let is_covered = effective.log_id().is_none_or(|id| id.index <= index.0);
+            let is_in = |stored: &StoredMembership| stored.membership().get_node(&asker.0).is_some();
+            is_in(effective) && (is_covered || is_in(committed))
         })
         .await?;
     Ok(if member { Asked::Index(index) } else { Asked::NotMember })

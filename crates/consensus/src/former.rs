@@ -9,7 +9,8 @@ use haltline_core::{ids::NodeId, limits::FORMER_MEMBERS_MAX};
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct FormerMembers {
     total: u64,
-    last: VecDeque<NodeId>,
+    /// `None`: somebody, who isn't known by name.
+    last: VecDeque<Option<NodeId>>,
 }
 
 impl FormerMembers {
@@ -19,20 +20,32 @@ impl FormerMembers {
         self.total
     }
 
-    /// Those that left after the first `seen`, and how many of them aren't remembered by name any more.
+    /// Those that left after the first `seen`, and how many more, at least, whose names aren't known.
     pub fn after(&self, seen: u64) -> (u64, impl Iterator<Item = NodeId>) {
         let new = self.total.saturating_sub(seen);
         let held = self.last.len().min(usize::try_from(new).unwrap_or(usize::MAX));
-        (new - held as u64, self.last.iter().skip(self.last.len() - held).copied())
+        let held_ones = self.last.iter().skip(self.last.len() - held);
+        let unnamed =
+            held_ones.clone().filter(|node| node.is_none()).count() + usize::from(new > held as u64);
+        (unnamed as u64, held_ones.filter_map(|node| *node))
+    }
+
+    /// Somebody may have come and gone in a part of the log that this node never saw.
+    pub(crate) fn left_unseen(&mut self) {
+        self.push(None);
     }
 
     pub(crate) fn left(&mut self, nodes: impl IntoIterator<Item = NodeId>) {
         for node in nodes {
-            self.total += 1;
-            self.last.push_back(node);
-            if self.last.len() > FORMER_MEMBERS_MAX {
-                self.last.pop_front();
-            }
+            self.push(Some(node));
+        }
+    }
+
+    fn push(&mut self, node: Option<NodeId>) {
+        self.total += 1;
+        self.last.push_back(node);
+        if self.last.len() > FORMER_MEMBERS_MAX {
+            self.last.pop_front();
         }
     }
 }
@@ -53,10 +66,22 @@ mod tests {
     }
 
     #[test]
-    fn beyond_the_bound_they_are_counted() {
+    fn who_left_unseen_is_somebody() {
+        let mut former = FormerMembers::default();
+        former.left([NodeId(3)]);
+        let seen = former.total();
+        former.left_unseen();
+        let (unnamed, named) = former.after(seen);
+        assert_eq!((unnamed, named.count()), (1, 0));
+        let (unnamed, named) = former.after(0);
+        assert_eq!((unnamed, named.collect::<Vec<_>>()), (1, vec![NodeId(3)]));
+    }
+
+    #[test]
+    fn beyond_the_bound_somebody_is_known_to_be_missing() {
         let mut former = FormerMembers::default();
         former.left((0..FORMER_MEMBERS_MAX as u64 + 2).map(NodeId));
         let (unnamed, named) = former.after(0);
-        assert_eq!((unnamed, named.count()), (2, FORMER_MEMBERS_MAX));
+        assert_eq!((unnamed, named.count()), (1, FORMER_MEMBERS_MAX));
     }
 }

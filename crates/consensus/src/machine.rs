@@ -138,6 +138,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
             let Position { state, applied, membership, .. } = installed;
             (position.state, position.applied) = (state, applied);
             position.set_membership(membership);
+            Arc::make_mut(&mut position.former).left_unseen();
         });
         self.board.publish();
         self.board.feed().jump(index);

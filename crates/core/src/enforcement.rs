@@ -24,7 +24,7 @@ pub struct Membership {
     current: BTreeSet<NodeId>,
     /// When the removal was observed committed.
     former: BTreeMap<NodeId, BootNanos>,
-    /// When the last of those was removed that there was no room to remember by name.
+    /// When the last of those was removed whose names there was no room for, or aren't known.
     unnamed: Option<BootNanos>,
 }
 
@@ -43,6 +43,11 @@ impl Membership {
             self.unnamed = self.unnamed.max(Some(removed));
         }
         self.current.clone_from(members);
+    }
+
+    /// Somebody whose name isn't known may have been removed, now at the latest.
+    pub fn left_unnamed(&mut self, now: BootNanos) {
+        self.unnamed = self.unnamed.max(Some(now));
     }
 
     /// The members.

@@ -231,7 +231,7 @@ pub const LOG_RESERVE_SEGMENTS: usize = 3;
 /// Free bytes on the disk below which a node takes no new commands: as much as all its reserves, twice.
 pub const LOG_LOW_WATER_BYTES: u64 = 128 * 1_024 * 1_024;
 /// How often a log looks how much room its disk has.
-pub const LOG_ROOM_INTERVAL: Millis = Millis(1_000);
+pub const LOG_ROOM_INTERVAL: Millis = Millis(500);
 /// How often a log that waits for room tries again, and how often it looks for room while it is short of it.
 pub const LOG_ROOM_RETRY: Millis = Millis(200);
 /// Syncs of a log whose durations are remembered, to tell how long one takes at the moment.
@@ -300,6 +300,22 @@ pub const SNAPSHOT_PART_BYTES_MAX: usize = 256 * 1_024;
 pub const SNAPSHOT_PART_TIMEOUT: Millis = Millis(30_000);
 /// How long a graceful stop tries to hand leadership over.
 pub const LEADER_TRANSFER_TIMEOUT: Millis = Millis(3_000);
+/// How often a leader looks whether it is fit to lead: as often as an overfull disk may let a few more batches in.
+pub const FITNESS_INTERVAL: Millis = Millis(250);
+/// How old another node's word on how it fares may be: three rounds of asking.
+pub const CONDITION_LIFETIME: Millis = Millis(3_000);
+/// How long a leader's disk must have been slow before it hands over: not for one pause of a disk.
+pub const SLOW_DISK_PATIENCE: Millis = Millis(3_000);
+/// How much quicker another voter's disk must be, so that leadership goes where it is really better off.
+pub const SLOW_DISK_FACTOR: u32 = 4;
+/// How long a node leads, or tries to, before it hands over for its disk's slowness again: leadership must not wander.
+pub const SLOW_DISK_REST: Millis = Millis(60_000);
+/// How often such a node takes a snapshot in any case, when its log's reserve isn't whole.
+pub const TIGHT_SNAPSHOT_INTERVAL: Millis = Millis(10_000);
+/// Entries kept behind a snapshot however large they are: a follower that is a moment behind needs no snapshot.
+pub const LOG_KEEP_ENTRIES_MIN: u64 = 64;
+/// How often a snapshot is tried again that found no room on the disk.
+pub const SNAPSHOT_ROOM_RETRY: Millis = Millis(1_000);
 /// Bytes of log between two points of the table that says how much lies where.
 pub const LOG_SIZE_STEP_BYTES: u64 = 1_024 * 1_024;
 /// Points of that table: 16 GiB of log. Beyond that the oldest are forgotten, and compaction goes by entries alone.
@@ -654,8 +670,11 @@ pub const CLEAR_APPLY_PATIENCE: Millis = Millis(5_000);
 pub const RECEIPT_RECORD_PATIENCE: Millis = Millis(2_000);
 /// How often a receipt is proposed before it is given up; it is good without the log.
 pub const RECEIPT_RECORD_TRIES: u32 = 30;
-/// Streams of progress of one node at once: people who wait and nodes that ask.
+/// Streams of progress of one node at once, for people who wait.
 pub const ENFORCEMENT_STREAMS_MAX: usize = 1_024;
+/// Questions of other nodes that one node answers at a time, apart from people's: each other node about each kill that it
+/// follows.
+pub const PEER_STREAMS_MAX: usize = NODES_MAX * TRACKED_KILLS_MAX;
 /// How long an enrolment may take until the token is used up in the log.
 pub const ENROL_DEADLINE: Millis = Millis(30_000);
 /// Calls at once on one connection of the edge port: enforcers behind one proxy or process share a connection.

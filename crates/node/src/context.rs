@@ -31,6 +31,8 @@ pub(crate) struct Context {
     pub(crate) watches: Watches,
     pub(crate) enforcements: Arc<Enforcements>,
     pub(crate) progress_streams: PlacesTaken,
+    /// For other nodes: people who watch mustn't keep them from proving kills.
+    pub(crate) peer_streams: PlacesTaken,
     pub(crate) backups: PlacesTaken,
     pub(crate) started: Instant,
     /// Cancelled when the node begins to stop: long streams end then.

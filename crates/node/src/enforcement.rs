@@ -17,13 +17,14 @@ mod run;
 mod standing;
 mod streams;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use haltline_consensus::Consensus;
 use haltline_core::{
+    LogIndex,
     ids::{EdgeName, KillId, NodeId},
     lease::{BootNanos, Drift},
-    limits::TRACKED_KILLS_MAX,
+    limits::{ENFORCEMENT_LOOK_INTERVAL, TRACKED_KILLS_MAX},
     receipt::SignedReceipt,
     rejection::Rejection,
     time::Millis,
@@ -33,7 +34,7 @@ use haltline_hub::{BootClock, EdgeStatus, Hub, KillWatch, SystemBootClock};
 use haltline_pki::NodeIdentity;
 use haltline_wire::v1;
 use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::{sync::watch, time::sleep};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{edge_upstream::NodeUpstream, refused::Refused, signing::Signing};
@@ -42,6 +43,7 @@ pub(crate) use peers::Peers;
 pub(crate) use progress::Progress;
 
 use members::MembershipBook;
+use progress::Standing;
 
 /// What every run needs. Held in an [`Arc`].
 pub(crate) struct Enforcements {
@@ -145,8 +147,17 @@ impl Enforcements {
         published.state.kills().contains_key(&kill) && !published.state.receipts().contains_key(&kill)
     }
 
-    /// Follows a kill that is in force here, or joins those that do.
+    /// Follows a kill that is in force here, for one who waits: first through its drain, if it drains.
     pub(crate) fn follow(self: &Arc<Self>, kill: KillId) -> Result<watch::Receiver<Progress>, Refused> {
+        let published = self.consensus.state();
+        match published.state.kills().get(&kill) {
+            Some(record) if record.denies_from.is_none() => Ok(self.await_drain(kill, record.placed.index)),
+            _ => self.prove(kill),
+        }
+    }
+
+    /// Begins to prove a kill all of which is in force here, or joins those that do.
+    pub(crate) fn prove(self: &Arc<Self>, kill: KillId) -> Result<watch::Receiver<Progress>, Refused> {
         let published = self.consensus.state();
         let state = &published.state;
         if let Some(receipt) = state.receipts().get(&kill) {
@@ -154,6 +165,9 @@ impl Enforcements {
         }
         let unknown = || Refused::from(Rejection::UnknownKill { kill });
         let record = state.kills().get(&kill).ok_or_else(unknown)?;
+        if record.denies_from.is_none() {
+            return Err(Refused::NoReceiptYet { kill });
+        }
         let mut runs = self.runs.lock();
         if let Some(run) = runs.get(&kill) {
             return Ok(run.clone());
@@ -173,6 +187,44 @@ impl Enforcements {
             }
         });
         Ok(progress)
+    }
+
+    /// Follows a kill that drains. It takes a run's place only when there is something to prove, and ends with the wait.
+    fn await_drain(self: &Arc<Self>, kill: KillId, index: LogIndex) -> watch::Receiver<Progress> {
+        let (tell, progress) = watch::channel(Progress::beginning(kill, index));
+        let node = Arc::clone(self);
+        self.tasks.spawn(async move {
+            let forward = async {
+                run::drained(&node, kill, &tell).await;
+                loop {
+                    match node.prove(kill) {
+                        Ok(run) => break forward(run, &tell).await,
+                        Err(Refused::TooManyKills { .. } | Refused::NoReceiptYet { .. }) => {
+                            sleep(Duration::from_millis(ENFORCEMENT_LOOK_INTERVAL.0)).await;
+                        }
+                        Err(_) => break tell.send_modify(|progress| progress.state = Standing::Lifted),
+                    }
+                }
+            };
+            tokio::select! {
+                () = forward => {}
+                () = tell.closed() => {}
+                () = node.stopping.cancelled() => {}
+            }
+        });
+        progress
+    }
+}
+
+/// Tells one what another is told, to its end.
+async fn forward(mut from: watch::Receiver<Progress>, to: &watch::Sender<Progress>) {
+    loop {
+        let now = from.borrow_and_update().clone();
+        let is_over = now.is_over();
+        to.send_replace(now);
+        if is_over || from.changed().await.is_err() {
+            return;
+        }
     }
 }
 

@@ -17,7 +17,7 @@ use haltline_core::{
     lease::Drift,
     limits::{
         API_HEADER_BYTES_MAX, BACKUPS_MAX, ENFORCEMENT_STREAMS_MAX, HTTP2_PING_INTERVAL, HTTP2_PING_TIMEOUT,
-        TLS_HANDSHAKE_TIMEOUT, TLS_HANDSHAKES_MAX,
+        PEER_STREAMS_MAX, SNAPSHOT_RESERVE_BYTES, TLS_HANDSHAKE_TIMEOUT, TLS_HANDSHAKES_MAX,
     },
 };
 use haltline_hub::{Hub, HubOptions, SystemBootClock};
@@ -29,6 +29,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     config::NodeConfig,
     context::Context,
+    descriptors,
     diagnosis::Diagnosis,
     edge_ports::{self, Serving},
     edge_upstream::NodeUpstream,
@@ -170,6 +171,7 @@ impl Node {
         manager: ServiceManager,
         reloads: Option<Reloads>,
     ) -> Result<Self, NodeError> {
+        descriptors::raise(config.connections_max)?;
         let identity = load_identity(&config.identity_dir)?;
         let founding = Founding::load(&config.founding_file)?;
         check_founding(&identity, &founding, &config.founding_file)?;
@@ -216,6 +218,7 @@ impl Node {
             watches: Watches::at_most(config.watchers_max),
             enforcements,
             progress_streams: PlacesTaken::at_most(ENFORCEMENT_STREAMS_MAX),
+            peer_streams: PlacesTaken::at_most(PEER_STREAMS_MAX),
             backups: PlacesTaken::at_most(BACKUPS_MAX),
             started: Instant::now(),
             stopping,
@@ -448,7 +451,8 @@ async fn open_storage(config: &NodeConfig, identity: &NodeIdentity) -> Result<St
     let open = move || {
         let data = DataDir::open(Arc::new(RealDisk), &path, whose, SystemClock.wall())?;
         let log = SegmentedLog::open(data.disk(), &data.log_dir(), LogOptions::default())?;
-        let snapshots = SnapshotFiles::open(data.disk(), &data.snapshot_dir())?;
+        let snapshots =
+            SnapshotFiles::open_with_reserve(data.disk(), &data.snapshot_dir(), SNAPSHOT_RESERVE_BYTES)?;
         let recovery = log.recovery();
         tracing::info!(?recovery, "log recovered");
         Ok((data, Arc::new(log), Arc::new(snapshots)))

@@ -30,18 +30,18 @@ use super::{
     },
 };
 
-type Answer = Result<Outcome, Rejection>;
+pub(super) type Answer = Result<Outcome, Rejection>;
 
 /// A furnished machine whose log goes on, one request an entry.
-struct Machine {
-    state: State,
+pub(super) struct Machine {
+    pub(super) state: State,
     entries: usize,
     ids: u64,
-    now: u64,
+    pub(super) now: u64,
 }
 
 impl Machine {
-    fn new(bounds: Bounds) -> Self {
+    pub(super) fn new(bounds: Bounds) -> Self {
         let mut machine = Self { state: State::with_bounds(bounds), entries: 1, ids: 0, now: 1 };
         machine.state.apply(index(1), &founding());
         for request in furnishing() {
@@ -55,42 +55,42 @@ impl Machine {
         machine
     }
 
-    fn send(&mut self, request: Request) -> Answer {
+    pub(super) fn send(&mut self, request: Request) -> Answer {
         self.entries += 1;
         let batch = batch_after(self.now, self.entries - 1, vec![request]);
         self.state.apply(index(self.entries), &batch).results.remove(0)
     }
 
-    fn tick(&mut self) {
+    pub(super) fn tick(&mut self) {
         self.entries += 1;
         self.state.apply(index(self.entries), &batch_after(self.now, self.entries - 1, Vec::new()));
     }
 
     /// By a node, with a deadline a minute ahead.
-    fn report(&mut self, node: u64, command: Command) -> Answer {
+    pub(super) fn report(&mut self, node: u64, command: Command) -> Answer {
         let request = by_node(self.next_id(), node, self.now + 60_000, command);
         self.send(request)
     }
 
-    fn next_id(&mut self) -> u64 {
+    pub(super) fn next_id(&mut self) -> u64 {
         self.ids += 1;
         self.ids
     }
 
     /// Unsigned, with a deadline a minute ahead.
-    fn ask(&mut self, caller: &str, command: Command) -> Answer {
+    pub(super) fn ask(&mut self, caller: &str, command: Command) -> Answer {
         let request = unsigned(self.next_id(), caller, self.now + 60_000, command);
         self.send(request)
     }
 
     /// Signed by ada or bob, with a deadline a minute ahead.
-    fn sign(&mut self, caller: &str, key: u8, command: Command) -> Answer {
+    pub(super) fn sign(&mut self, caller: &str, key: u8, command: Command) -> Answer {
         let request = signed(self.next_id(), caller, key, self.now + 60_000, command);
         self.send(request)
     }
 
     /// Asked by ada, approved by bob.
-    fn together(&mut self, command: Command) -> Answer {
+    pub(super) fn together(&mut self, command: Command) -> Answer {
         let asked = signed(self.next_id(), "ada", 0, self.now + 60_000, command);
         let Outcome::Pending(pending) = self.send(asked.clone())? else { panic!("needs two") };
         let number = self.next_id();
@@ -101,12 +101,12 @@ impl Machine {
     }
 }
 
-fn kill_of(selector: Selector, mode: KillMode, expires_after: Option<u64>) -> Command {
+pub(super) fn kill_of(selector: Selector, mode: KillMode, expires_after: Option<u64>) -> Command {
     let reason = "runaway".parse().unwrap();
     Command::Kill(KillCommand { selector, mode, reason, expires_after: expires_after.map(Millis) })
 }
 
-fn kill(selector: &str) -> Command {
+pub(super) fn kill(selector: &str) -> Command {
     kill_of(selector.parse().unwrap(), KillMode::Freeze, None)
 }
 
@@ -117,14 +117,14 @@ fn instance_kill(number: usize) -> Command {
     kill_of(selector, KillMode::Freeze, None)
 }
 
-fn killed(answer: Answer) -> Killed {
+pub(super) fn killed(answer: Answer) -> Killed {
     match answer {
         Ok(Outcome::Killed(killed)) => *killed,
         other => panic!("a kill was refused: {other:?}"),
     }
 }
 
-fn code(answer: &Answer) -> Option<&'static str> {
+pub(super) fn code(answer: &Answer) -> Option<&'static str> {
     answer.as_ref().err().map(Rejection::code)
 }
 
@@ -325,16 +325,45 @@ fn a_full_table_of_credentials_empties_itself() {
 }
 
 #[test]
-fn the_oldest_receipts_make_room() {
+fn receipts_of_lifted_kills_make_room_and_those_in_force_stay() {
     let mut machine = Machine::new(Bounds { receipts: 2, ..Bounds::default() });
-    let kills =
-        ["fleet=a", "fleet=b", "fleet=a/x"].map(|selector| killed(machine.ask("ada", kill(selector))).kill);
-    for id in kills {
+    let mut enforced = |expires: Option<u64>, fleet: &str| {
+        let kill = kill_of(fleet.parse().unwrap(), KillMode::Freeze, expires);
+        let id = killed(machine.ask("ada", kill)).kill;
         let placed = &machine.state.kills()[&id];
         let receipt = receipt_of(id, placed, NodeId(3), placed.placed.index, Millis(2_000));
         assert!(machine.report(3, Command::ReceiptRecord(Box::new(receipt))).is_ok());
-    }
-    assert_eq!(machine.state.receipts().keys().copied().collect::<Vec<_>>(), kills[1..]);
+        if expires.is_some() {
+            machine.now += 10;
+            machine.tick();
+        }
+        (id, machine.state.receipts().keys().copied().collect::<Vec<_>>())
+    };
+    let (lifted, _) = enforced(Some(10), "fleet=a");
+    let (first, kept) = enforced(None, "fleet=b");
+    assert_eq!(kept, [lifted, first]);
+    let (second, kept) = enforced(None, "fleet=a/x");
+    assert_eq!(kept, [first, second]);
+    let (third, kept) = enforced(None, "fleet=a");
+    assert_eq!(kept, [first, second, third], "each of a kill in force");
+}
+
+#[test]
+fn a_receipt_is_about_the_freeze_that_a_drain_ends_in() {
+    let mut machine = Machine::new(Bounds::default());
+    let drain = kill_of("fleet=a".parse().unwrap(), KillMode::Drain(Millis(1_000)), None);
+    let id = killed(machine.ask("ada", drain)).kill;
+    let present = |machine: &mut Machine, index: Option<haltline_core::LogIndex>| {
+        let kill = machine.state.kills()[&id].clone();
+        let receipt = receipt_of(id, &kill, NodeId(3), index.unwrap_or(kill.placed.index), Millis(2_000));
+        code(&machine.report(3, Command::ReceiptRecord(Box::new(receipt))))
+    };
+    assert_eq!(present(&mut machine, None), Some("BAD_RECEIPT"), "it still drains");
+    machine.now += 1_000;
+    machine.tick();
+    assert_eq!(present(&mut machine, None), Some("BAD_RECEIPT"), "everybody may have known of the drain alone");
+    let freezes = machine.state.kills()[&id].denies_from;
+    assert_eq!(present(&mut machine, freezes), None);
 }
 
 #[test]

@@ -39,6 +39,7 @@ impl State {
         if let Some(kill) = self.kills.get_mut(&id) {
             kill.mode = KillMode::Freeze;
             kill.drain_ends = None;
+            kill.denies_from = Some(effects.stamp.index);
             let selector = kill.selector.clone();
             self.emit(EnforcementEvent::KillSet { kill: id, selector, force: KillForce::Denying }, effects);
             effects.changed(ChangeKind::DrainEnded { kill: id });

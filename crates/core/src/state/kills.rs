@@ -83,6 +83,7 @@ impl State {
             reason: command.reason.clone(),
             by: caller.clone(),
             placed: effects.stamp,
+            denies_from: drain_ends.is_none().then_some(effects.stamp.index),
             drain_ends,
             expires,
         };

@@ -4,7 +4,6 @@
 
 use super::{Effects, State, change::ChangeKind, records::Kill};
 use crate::{
-    command::KillMode,
     ids::{KillId, NodeId},
     receipt::{Receipt, SignedReceipt},
     rejection::{Outcome, ReceiptFault, Rejection},
@@ -36,7 +35,9 @@ impl State {
             return Err(Rejection::ReceiptExists { kill });
         }
         if self.receipts.len() >= self.bounds.receipts {
-            self.receipts = self.receipts.without_min().1;
+            // Those of kills in force stay: they would be proven again. So at most the table of kills comes on top.
+            let lifted = self.receipts.keys().find(|kill| !self.kills.contains_key(*kill)).copied();
+            lifted.map(|kill| self.receipts.remove(&kill));
         }
         self.receipts.insert(kill, signed.clone());
         effects.changed(ChangeKind::ReceiptRecorded { kill, rule: receipt.rule });
@@ -47,19 +48,18 @@ impl State {
         let is_here = self.cluster.as_ref().is_some_and(|cluster| {
             (cluster.id, cluster.incarnation) == (receipt.cluster_id, receipt.incarnation)
         });
-        // A drain that has ended since is a freeze by now.
-        let is_mode = receipt.mode == kill.mode
-            || (kill.mode == KillMode::Freeze && matches!(receipt.mode, KillMode::Drain(_)));
         is_here
-            && is_mode
+            && receipt.mode == kill.mode
             && receipt.selector == kill.selector
             && receipt.reason == kill.reason
             && receipt.by == kill.by
             && receipt.placed == kill.placed
-            && (kill.placed.index..=self.last.index).contains(&receipt.index)
+            // What was acknowledged of a drain says nothing of the freeze that it ends in.
+            && kill.denies_from.is_some_and(|from| (from..=self.last.index).contains(&receipt.index))
     }
 
-    /// The receipts of the kills that were enforced lately, at most [`crate::limits::RECEIPTS_MAX`].
+    /// The receipts of the kills in force, and of those that were lifted lately: [`crate::limits::RECEIPTS_MAX`] of them all,
+    /// unless more kills are in force.
     #[must_use]
     pub fn receipts(&self) -> &imbl::OrdMap<KillId, SignedReceipt> {
         &self.receipts

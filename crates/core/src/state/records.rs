@@ -116,6 +116,8 @@ pub struct Kill {
     pub by: PersonId,
     /// When and where in the log.
     pub placed: Stamp,
+    /// The entry from which on all that it stops is denied; `None` while it drains. A proof that it landed is about this.
+    pub denies_from: Option<LogIndex>,
     /// When its drain ends, if it drains.
     pub drain_ends: Option<ClusterTime>,
     /// When it lifts itself, if it does.

@@ -22,7 +22,10 @@ impl MembershipBook {
     pub(super) fn observe(&mut self, published: &Published, drift: Drift, now: BootNanos) -> &Membership {
         let members: BTreeSet<NodeId> = published.members().map(|(node, _)| node).collect();
         let former = published.former_members();
-        let (_, left) = former.after(self.seen);
+        let (unnamed, left) = former.after(self.seen);
+        if unnamed > 0 {
+            self.membership.left_unnamed(now);
+        }
         let left: BTreeSet<NodeId> = left.collect();
         self.seen = former.total();
         if !left.is_empty() {

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use haltline_consensus::{Clock as _, Published, SystemClock};
 use haltline_core::{
     LogIndex,
-    command::{Caller, Command, KillMode, Request, Signature},
+    command::{Caller, Command, Request, Signature},
     enforcement::{Decision, Enforced, Enforcement},
     ids::{EdgeName, KillId, NodeId, RequestId},
     lease::{BootNanos, bound},
@@ -40,8 +40,6 @@ const WORDS_WAITING_MAX: usize = 64;
 struct Observed {
     id: KillId,
     kill: Kill,
-    /// How the kill was placed: a drain reads as a freeze once it has ended.
-    mode: KillMode,
     /// The entry by which all of it is in force.
     index: LogIndex,
     at: BootNanos,
@@ -51,7 +49,7 @@ struct Observed {
 
 /// Follows a kill until it is enforced or lifted.
 pub(super) async fn run(node: &Arc<Enforcements>, id: KillId, tell: &watch::Sender<Progress>) {
-    let Some(observed) = in_force(node, id, tell).await else {
+    let Some(observed) = in_force(node, id) else {
         tell.send_modify(|progress| progress.state = Standing::Lifted);
         return;
     };
@@ -75,32 +73,37 @@ pub(super) async fn run(node: &Arc<Enforcements>, id: KillId, tell: &watch::Send
     tell.send_replace(Progress::enforced(signed));
 }
 
-/// Waits until all of a kill is in force here: at once, unless it drains. `None`: it was lifted.
-async fn in_force(node: &Arc<Enforcements>, id: KillId, tell: &watch::Sender<Progress>) -> Option<Observed> {
-    let placed_mode = node.consensus.state().state.kills().get(&id).map(|kill| kill.mode)?;
+/// A kill of which all is in force here. `None`: it was lifted, or drains.
+fn in_force(node: &Arc<Enforcements>, id: KillId) -> Option<Observed> {
+    let published = node.consensus.state();
+    let state = &published.state;
+    let kill = state.kills().get(&id)?.clone();
+    Some(Observed {
+        index: kill.denies_from?,
+        // Read after the state that has it.
+        at: node.now(),
+        wall: SystemClock.wall(),
+        max_staleness: state.staleness_touched(&kill.selector),
+        id,
+        kill,
+    })
+}
+
+/// Tells how a drain goes, until all of it is in force here or it was lifted, or nobody listens any more.
+pub(super) async fn drained(node: &Arc<Enforcements>, id: KillId, tell: &watch::Sender<Progress>) {
     loop {
         let published = node.consensus.state();
         let state = &published.state;
-        let kill = state.kills().get(&id)?.clone();
-        if !matches!(kill.mode, KillMode::Drain(_)) {
-            let was_drained = matches!(placed_mode, KillMode::Drain(_));
-            return Some(Observed {
-                index: if was_drained { state.last_stamp().index } else { kill.placed.index },
-                // Read after the state that has it.
-                at: node.now(),
-                wall: SystemClock.wall(),
-                max_staleness: state.staleness_touched(&kill.selector),
-                mode: placed_mode,
-                id,
-                kill,
-            });
-        }
+        let Some(kill) = state.kills().get(&id).filter(|kill| kill.denies_from.is_none()) else { return };
         let left = kill.drain_ends.map_or(Millis(0), |ends| ends.since(node.consensus.cluster_now()));
         tell.send_modify(|progress| {
             let touched = state.staleness_touched(&kill.selector);
             progress.at_most = Millis(left.0.saturating_add(bound(touched, node.drift).0));
         });
-        sleep(Duration::from_millis(left.0.clamp(1, ENFORCEMENT_LOOK_INTERVAL.0))).await;
+        tokio::select! {
+            () = sleep(Duration::from_millis(left.0.clamp(1, ENFORCEMENT_LOOK_INTERVAL.0))) => {}
+            () = tell.closed() => return,
+        }
     }
 }
 
@@ -254,7 +257,7 @@ fn sign(
         incarnation: state.cluster().map(|cluster| cluster.incarnation).unwrap_or_default(),
         kill: observed.id,
         selector: observed.kill.selector.clone(),
-        mode: observed.mode,
+        mode: observed.kill.mode,
         reason: observed.kill.reason.clone(),
         by: observed.kill.by.clone(),
         index: observed.index,

@@ -8,6 +8,7 @@ use haltline_consensus::{FeedError, Role};
 use haltline_core::{ids::KillId, limits::STANDING_INTERVAL, state::change::ChangeKind};
 
 use super::Enforcements;
+use crate::refused::Refused;
 
 /// Runs until the node stops.
 pub(super) async fn follow(node: Arc<Enforcements>) {
@@ -23,11 +24,11 @@ pub(super) async fn follow(node: Arc<Enforcements>) {
         };
         match entry {
             Some(Ok(entry)) => {
-                let before = without_receipt.len();
+                let mut is_new = false;
                 for change in &entry.changes {
-                    take_in(&mut without_receipt, &change.kind);
+                    is_new |= take_in(&mut without_receipt, &change.kind);
                 }
-                if without_receipt.len() <= before {
+                if !is_new {
                     continue;
                 }
             }
@@ -40,9 +41,15 @@ pub(super) async fn follow(node: Arc<Enforcements>) {
             None => {}
         }
         if node.consensus.status().role == Role::Leader {
-            // At the bound of runs the rest come with a later look.
             without_receipt.retain(|kill| node.is_known(*kill));
-            let _ = without_receipt.iter().try_for_each(|kill| node.follow(*kill).map(drop));
+            for kill in &without_receipt {
+                match node.prove(*kill) {
+                    // At the bound the rest come with a later look.
+                    Err(Refused::TooManyKills { .. }) => break,
+                    // Under way, or still draining.
+                    Ok(_) | Err(_) => {}
+                }
+            }
         }
     }
 }
@@ -53,12 +60,17 @@ fn in_force(node: &Enforcements) -> BTreeSet<KillId> {
     state.kills().keys().filter(|kill| !state.receipts().contains_key(*kill)).copied().collect()
 }
 
-fn take_in(without_receipt: &mut BTreeSet<KillId>, change: &ChangeKind) {
+/// Whether there is something new to prove.
+fn take_in(without_receipt: &mut BTreeSet<KillId>, change: &ChangeKind) -> bool {
     match change {
-        ChangeKind::KillPlaced { kill, .. } => drop(without_receipt.insert(*kill)),
+        ChangeKind::KillPlaced { kill, .. } | ChangeKind::DrainEnded { kill } => {
+            without_receipt.insert(*kill);
+            true
+        }
         ChangeKind::KillLifted { kill, .. } | ChangeKind::ReceiptRecorded { kill, .. } => {
             without_receipt.remove(kill);
+            false
         }
-        _ => {}
+        _ => false,
     }
 }

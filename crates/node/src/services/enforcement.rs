@@ -154,9 +154,9 @@ struct AllKills {
 }
 
 impl AllKills {
-    /// At the bound of kills that one node follows, the rest show once there is room.
+    /// A kill shows once there is something to prove: not while it drains, nor at the bound of kills that one node follows.
     fn follow(&mut self, kill: KillId) {
-        if let Ok(progress) = self.enforcements.follow(kill) {
+        if let Ok(progress) = self.enforcements.prove(kill) {
             self.following.insert(kill, progress);
         }
     }
@@ -171,7 +171,7 @@ impl AllKills {
                 entry = self.entries.next() => {
                     let entry = entry.map_err(Refused::from)?;
                     for change in &entry.changes {
-                        if let ChangeKind::KillPlaced { kill, .. } = &change.kind {
+                        if let ChangeKind::KillPlaced { kill, .. } | ChangeKind::DrainEnded { kill } = &change.kind {
                             self.follow(*kill);
                         }
                     }

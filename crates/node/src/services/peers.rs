@@ -45,7 +45,7 @@ impl PeerService for Services {
         // Each end's own knowledge of what leases may rest on counts, whichever is larger.
         let own = published.state.staleness_touched(&selector);
         let kill = WatchedKill { index, selector, max_staleness: own.max(Millis(asked.max_staleness_ms)) };
-        let place = context.progress_streams.enter()?;
+        let place = context.peer_streams.enter()?;
         let clearing = Clearing {
             enforcements: Arc::clone(&context.enforcements),
             kill,

@@ -124,15 +124,14 @@ impl Model {
         let lifted = || self.lifted.get(&receipt.kill).map(|lifted| &lifted.kill);
         let Some(kill) = self.kills.get(&receipt.kill).or_else(lifted) else { return Err("UNKNOWN_KILL") };
         let cluster = self.cluster.as_ref().unwrap();
-        let has_drained = kill.mode == KillMode::Freeze && matches!(receipt.mode, KillMode::Drain(_));
         let is_about = receipt.cluster_id == cluster.id
             && receipt.incarnation == cluster.incarnation
-            && (receipt.mode == kill.mode || has_drained)
+            && receipt.mode == kill.mode
             && receipt.selector == kill.selector
             && receipt.reason == kill.reason
             && receipt.by == kill.by
             && receipt.placed == kill.placed
-            && receipt.index >= kill.placed.index
+            && kill.denies_from.is_some_and(|from| receipt.index >= from)
             && receipt.index <= self.now.index;
         let key = |id| self.nodes.iter().find(|node| node.id == id).map(|node| node.signing_key);
         if !is_about || signed.verify(key).is_err() {

@@ -66,6 +66,7 @@ impl Model {
             reason: command.reason.clone(),
             by: caller.clone(),
             placed: self.now,
+            denies_from: drain_ends.is_none().then_some(self.now.index),
             drain_ends,
             expires: command.expires_after.map(later),
         };

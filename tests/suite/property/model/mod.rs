@@ -120,6 +120,7 @@ impl Model {
             // A drain that ends no sooner than the kill lifts itself never froze anything.
             if is_due(kill.drain_ends) && kill.expires.is_none_or(|end| Some(end) >= kill.drain_ends) {
                 kill.drain_ends = None;
+                kill.denies_from = Some(self.now.index);
                 kill.mode = haltline_core::command::KillMode::Freeze;
             }
         }
