@@ -14,6 +14,7 @@
 use bytes::{BufMut as _, Bytes, BytesMut};
 use haltline_core::{
     LogIndex,
+    command::Request,
     time::{ClusterTime, WallTime},
 };
 use openraft::{EntryPayload, entry::RaftEntry as _};
@@ -119,7 +120,25 @@ pub(crate) fn entry_id(index: LogIndex, record: &[u8]) -> Result<LogId, CodecErr
 
 /// The cluster time in an entry's record, if it carries a batch. Reads the front only.
 pub(crate) fn entry_stamp(record: &[u8]) -> Option<(ClusterTime, WallTime)> {
-    (*record.first()? == BATCH).then(|| batch_stamp(&record[ENTRY_HEADER_BYTES..])).flatten()
+    let body = record.get(ENTRY_HEADER_BYTES..)?;
+    (record[0] == BATCH).then(|| batch_stamp(body)).flatten()
+}
+
+/// Whether an entry may use the last room of a full disk: kills, and what a change of leader or members takes. Not a tick,
+/// and no batch of other commands. Reads the front only.
+pub(crate) fn is_urgent(record: &[u8]) -> bool {
+    match (record.first(), record.get(ENTRY_HEADER_BYTES..)) {
+        (Some(&BATCH), Some(batch)) => begins_with_kill(batch),
+        _ => true,
+    }
+}
+
+/// Kills have entries of their own, so the first command tells.
+fn begins_with_kill(batch: &[u8]) -> bool {
+    let front = postcard::take_from_bytes::<((ClusterTime, WallTime), u64)>(batch);
+    let Ok(((_, count), requests)) = front else { return false };
+    let first = postcard::take_from_bytes::<Request>(requests);
+    count > 0 && first.is_ok_and(|(request, _)| request.command.is_kill())
 }
 
 /// The stamps at the front of an encoded batch.
@@ -216,6 +235,7 @@ mod tests {
     use haltline_core::command::Batch;
 
     use super::*;
+    use crate::testing;
 
     fn membership() -> Membership {
         let member = |name: &str| Member {
@@ -249,7 +269,25 @@ mod tests {
         assert_eq!(entry_stamp(&record), Some((ClusterTime(300), WallTime(7))));
         let blank = encode_entry(&Entry::new(log_id(2, 3, 9), EntryPayload::Blank));
         assert_eq!(entry_stamp(&blank), None);
-        assert_eq!(entry_stamp(&[]), None);
+        for garbage in [&[][..], &[BATCH], &[BLANK], &[BATCH; ENTRY_HEADER_BYTES]] {
+            assert_eq!(entry_stamp(garbage), None);
+        }
+    }
+
+    #[test]
+    fn kills_and_changes_of_leader_are_urgent_and_nothing_else() {
+        let record = |requests| {
+            let batch = Batch { cluster_time: ClusterTime(1 << 40), requests, ..Batch::default() };
+            let batch = EncodedBatch(postcard::to_stdvec(&batch).unwrap().into());
+            encode_entry(&Entry::new(log_id(2, 3, 9), EntryPayload::Normal(batch)))
+        };
+        assert!(is_urgent(&record(vec![testing::kill(1), testing::kill(2)])));
+        assert!(!is_urgent(&record(vec![testing::fleet(1), testing::fleet(2)])));
+        assert!(!is_urgent(&record(Vec::new())), "a tick");
+        for payload in [EntryPayload::Blank, EntryPayload::Membership(membership())] {
+            assert!(is_urgent(&encode_entry(&Entry::new(log_id(2, 3, 9), payload))));
+        }
+        assert!(!is_urgent(&[BATCH; ENTRY_HEADER_BYTES + 3]));
     }
 
     #[test]

@@ -11,6 +11,7 @@ use haltline_core::{
     time::ClusterTime,
 };
 use haltline_pki::{CertificateAlone, ClientTls, Listening, NodeIdentity, PkiError, Roles, ServerTls};
+use haltline_storage::RaftLog;
 use openraft::async_runtime::watch::WatchReceiver as _;
 use tokio::{sync::watch, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -19,11 +20,12 @@ use crate::{
     barrier::Barrier,
     error::{BarrierError, FatalError, ProposeError},
     feed::Entries,
+    fitness::Admission,
     lane::Entrance,
     network::{NodesOnly, Peers},
     published::{AppliedPosition, Board, Published},
     stamps::Stamps,
-    status::{self, Status},
+    status::{self, DiskStatus, Status},
     ticket::{EncodedRequest, Origin, Proposal, ProposeResult, ReplySink, Ticket},
     types::Raft,
 };
@@ -44,6 +46,8 @@ pub(crate) struct Shared {
     pub(crate) barrier: Barrier,
     pub(crate) board: Board,
     pub(crate) stamps: Arc<Stamps>,
+    pub(crate) log: Arc<dyn RaftLog>,
+    pub(crate) admission: Admission,
     pub(crate) fatal: watch::Receiver<Option<FatalError>>,
     pub(crate) listening: Listening,
     pub(crate) peers: Peers,
@@ -177,7 +181,9 @@ impl Consensus {
     #[must_use]
     pub fn status(&self) -> Status {
         let shared = &self.shared;
-        status::status(&shared.raft, &shared.board.now(), self.cluster_now(), shared.entrance.waiting())
+        let disk = DiskStatus { log: shared.log.health(), takes_kills_only: shared.admission.is_closed() };
+        let waiting = shared.entrance.waiting();
+        status::status(&shared.raft, &shared.board.now(), self.cluster_now(), waiting, disk)
     }
 
     /// About what time it is in the cluster: exact on the leader; on others the newest stamp received and the time

@@ -37,6 +37,12 @@ pub enum ProposeError {
         /// How long was waited.
         waited_ms: u64,
     },
+    /// The leader's disk is nearly full, or too many others' are. Nothing was done. Kills are still taken.
+    #[error(
+        "the disks of the cluster are nearly full, so it takes no commands but kills; free space on the nodes that \
+         `haltline status` names, then try again"
+    )]
+    DiskFull,
     /// The nodes run versions that don't understand each other's commands. Nothing was done.
     #[error("the leader doesn't understand this command; finish the upgrade of all nodes, then try again")]
     NotUnderstood,

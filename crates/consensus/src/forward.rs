@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use haltline_core::ids::NodeId;
+use haltline_pki::TlsFailure;
 use haltline_wire::raft::v1 as wire;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -50,10 +51,17 @@ pub(crate) async fn run(
         }
         Err(status) => {
             tracing::debug!(leader = %leader.id, %status, "forwarding failed");
-            let never_sent = haltline_pki::TlsFailure::find(&status).is_some();
-            if never_sent { proposals } else { uncertain(proposals) }
+            if never_sent(&status) { proposals } else { uncertain(proposals) }
         }
     }
+}
+
+/// Whether there was no connection to send on. Any other failure may have come after the leader had read the commands,
+/// also one of TLS: a connection can be closed with an alert at any time.
+fn never_sent(status: &tonic::Status) -> bool {
+    let failure = TlsFailure::find(status);
+    failure
+        .is_some_and(|failure| matches!(failure, TlsFailure::Unreachable { .. } | TlsFailure::Timeout { .. }))
 }
 
 /// As long as any of them waits.
@@ -81,4 +89,23 @@ fn settle(proposals: Vec<Proposal>, results: Vec<wire::ForwardResult>) -> Vec<Pr
         }
     }
     again
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_call_that_found_no_connection_was_never_sent() {
+        let status = |failure: TlsFailure| tonic::Status::from_error(Box::new(failure));
+        let address = || "127.0.0.1:7401".to_owned();
+        assert!(never_sent(&status(TlsFailure::Unreachable {
+            address: address(),
+            reason: "refused".into()
+        })));
+        assert!(never_sent(&status(TlsFailure::Timeout { address: address(), timeout_ms: 9 })));
+        assert!(!never_sent(&status(TlsFailure::Broken { reason: "reset".into() })));
+        assert!(!never_sent(&status(TlsFailure::OwnUndecided)));
+        assert!(!never_sent(&tonic::Status::unavailable("the peer went away")));
+    }
 }

@@ -12,7 +12,7 @@ use std::{
 
 use bytes::Bytes;
 use haltline_core::{LogIndex, limits::RAFT_READ_BYTES_MAX};
-use haltline_storage::{LogBounds, Purged, RaftLog, Record, StorageError};
+use haltline_storage::{LogBounds, Purged, RaftLog, Record, Room, StorageError};
 use openraft::{
     OptionalSend, RaftLogReader,
     storage::{IOFlushed, LogState, RaftLogStorage},
@@ -51,6 +51,11 @@ impl LogStore {
     pub(crate) fn is_empty(&self) -> bool {
         let bounds = self.log.bounds();
         bounds.last.is_none() && bounds.purged.is_none()
+    }
+
+    /// The log underneath.
+    pub(crate) fn storage(&self) -> Arc<dyn RaftLog> {
+        self.log.clone()
     }
 
     /// The newest stamp of the log.
@@ -210,7 +215,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         let flushed = Box::new(move |result: Result<(), StorageError>| {
             callback.io_completed(result.map_err(to_io));
         });
-        if self.log.health().room != Room::Ample && records.iter().any(|record| codec::is_urgent(&record.payload)) {
+        if self.log.room() != Room::Ample && records.iter().any(|record| codec::is_urgent(&record.payload)) {
             self.log.append_urgent(records, flushed);
         } else {
             self.log.append(records, flushed);

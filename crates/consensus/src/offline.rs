@@ -54,10 +54,7 @@ pub struct StoppedNode {
 ///
 /// # Errors
 /// [`StartError::Snapshot`], [`StartError::Entry`], [`StartError::Storage`].
-pub fn read_stopped(
-    log: &dyn RaftLog,
-    snapshots: Arc<dyn SnapshotStore>,
-) -> Result<StoppedNode, StartError> {
+pub fn read_stopped(log: &dyn RaftLog, snapshots: Arc<dyn SnapshotStore>) -> Result<StoppedNode, StartError> {
     let mut position = Snapshots::new(snapshots).load()?;
     let mark = log.committed().map(|mark| codec::decode_log_id(&mark)).transpose();
     let mark = mark.map_err(|error| StartError::Raft { reason: error.to_string() })?;

@@ -55,6 +55,13 @@ impl Timing {
         connect: Duration::from_millis(3_000),
     };
 
+    /// What a leader's sync may take, most of the time: longer, and each commit would cost more than an election's shortest
+    /// wait.
+    #[must_use]
+    pub const fn slow_sync(&self) -> Duration {
+        self.election_min
+    }
+
     pub(crate) fn check(&self) -> Result<(), StartError> {
         let bad = |reason: &str| StartError::BadOption { what: "timing", reason: reason.into() };
         if self.heartbeat < Duration::from_millis(5) {

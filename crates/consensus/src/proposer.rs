@@ -32,6 +32,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     batch,
+    error::ProposeError,
+    fitness::Admission,
     forward::{self, Leader},
     lane::Lane,
     network::Peers,
@@ -76,6 +78,7 @@ pub(crate) struct Tools {
     pub(crate) stamps: Arc<Stamps>,
     pub(crate) board: Board,
     pub(crate) genesis: Option<Genesis>,
+    pub(crate) admission: Admission,
 }
 
 /// See the module.
@@ -144,7 +147,8 @@ impl Proposer {
             self.dispatch().await;
             let wake_at = self.wake_at();
             let waits_for_state = matches!(self.office, Office::Leading(_)) && !self.is_founded();
-            let (kills_may_go, normal_may_go) = (self.kills_may_go(), self.normal_may_go());
+            let kills_may_go = self.kills_may_go();
+            let normal_may_go = self.normal_may_go() || self.refuses_all_but_kills();
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
@@ -232,6 +236,10 @@ impl Proposer {
             }
     }
 
+    fn refuses_all_but_kills(&self) -> bool {
+        !self.resting() && matches!(self.office, Office::Leading(_)) && self.tools.admission.is_closed()
+    }
+
     fn wake_at(&self) -> Instant {
         let now = Instant::now();
         if let Some(until) = self.rest_until {
@@ -307,6 +315,7 @@ impl Proposer {
             }
             self.send(batch, true).await;
         }
+        self.refuse_for_room();
         while self.normal_may_go() {
             let batch = batch::take(&mut self.normal);
             if batch.is_empty() {
@@ -315,6 +324,19 @@ impl Proposer {
             self.send(batch, false).await;
         }
         self.tick().await;
+    }
+
+    /// Answers what waits in the normal lane, if the disks have no room for it.
+    fn refuse_for_room(&mut self) {
+        while self.refuses_all_but_kills() {
+            let batch = batch::take(&mut self.normal);
+            if batch.is_empty() {
+                return;
+            }
+            for proposal in batch {
+                proposal.settle(Err(ProposeError::DiskFull));
+            }
+        }
     }
 
     async fn send(&mut self, batch: Vec<Proposal>, kills: bool) {

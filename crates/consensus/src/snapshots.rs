@@ -10,7 +10,11 @@ use std::{
 };
 
 use bytes::{Buf as _, Bytes};
-use haltline_core::{LogIndex, limits::SNAPSHOT_PART_BYTES_MAX, snapshot};
+use haltline_core::{
+    LogIndex,
+    limits::{SNAPSHOT_PART_BYTES_MAX, SNAPSHOT_ROOM_RETRY},
+    snapshot,
+};
 use haltline_storage::{
     SnapshotInfo, SnapshotMeta as StoredMeta, SnapshotReader, SnapshotStore, SnapshotWriter, StorageError,
 };
@@ -32,8 +36,23 @@ const BUSY_PAUSE: Duration = Duration::from_millis(100);
 pub(crate) enum SnapshotHandle {
     /// The newest snapshot of a store: usually this node's.
     Stored(Arc<dyn SnapshotStore>),
-    /// Received in full and written down, but not yet the newest.
-    Received(Box<dyn SnapshotWriter>),
+    /// Received in full, written down and understood, but not yet the newest.
+    Received(Box<Received>),
+}
+
+/// A snapshot of a leader's, durable and decoded: nothing is left that could fail but giving it its name.
+pub(crate) struct Received {
+    writer: Box<dyn SnapshotWriter>,
+    position: Position,
+}
+
+impl Received {
+    /// Ends what was received, and reads it: a snapshot that this version doesn't understand never takes another's place.
+    pub(crate) fn seal(mut writer: Box<dyn SnapshotWriter>) -> io::Result<Self> {
+        let reader = writer.seal().map_err(to_io)?;
+        let position = read_position(reader)?;
+        Ok(Self { writer, position })
+    }
 }
 
 /// Builds, installs and hands out snapshots. Cheap to clone.
@@ -73,7 +92,11 @@ impl Snapshots {
         let store = self.store.clone();
         let position = blocking(move || {
             match handle {
-                SnapshotHandle::Received(writer) => drop(writer.finish().map_err(to_io)?),
+                SnapshotHandle::Received(received) => {
+                    let Received { writer, position } = *received;
+                    writer.finish().map_err(to_io)?;
+                    return Ok(position);
+                }
                 SnapshotHandle::Stored(from) if !Arc::ptr_eq(&from, &store) => copy(&*from, &*store)?,
                 SnapshotHandle::Stored(_) => {}
             }
@@ -101,33 +124,60 @@ pub(crate) struct SnapshotBuilder {
 impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
     type SnapshotData = SnapshotHandle;
 
+    /// A disk without room is no error, which would stop the node: the snapshot before is as good, and if there is none this
+    /// one is tried until there is room.
     async fn build_snapshot(&mut self) -> io::Result<Snapshot> {
-        let (store, position) = (self.snapshots.store.clone(), self.position.clone());
-        let writer = begin(&store, stored_meta(position.applied, &position.membership)).await?;
-        let finished = blocking(move || {
-            let mut output = BufWriter::with_capacity(SNAPSHOT_PART_BYTES_MAX, Output(writer));
-            snapshot::encode(&position.state, &mut output)?;
-            let Output(writer) = output.into_inner().map_err(io::IntoInnerError::into_error)?;
-            Ok(writer.finish())
-        });
-        match finished.await? {
-            Ok(info) => stored(&info, &self.snapshots.store),
-            // The leader sent a later one meanwhile, which serves as well.
-            Err(StorageError::SnapshotOutdated { .. }) => {
-                self.snapshots.current()?.ok_or_else(|| invalid("the later snapshot is gone"))
+        loop {
+            match self.build_once().await? {
+                Ok(info) => return stored(&info, &self.snapshots.store),
+                // The leader sent a later one meanwhile, which serves as well.
+                Err(StorageError::SnapshotOutdated { .. }) => {
+                    return self.snapshots.current()?.ok_or_else(|| invalid("the later snapshot is gone"));
+                }
+                Err(error @ StorageError::DiskFull { .. }) => {
+                    tracing::warn!(code = error.code(), "no snapshot was taken: {error}");
+                    if let Some(current) = self.snapshots.current()? {
+                        return Ok(current);
+                    }
+                    tokio::time::sleep(Duration::from_millis(SNAPSHOT_ROOM_RETRY.0)).await;
+                }
+                Err(error) => return Err(to_io(error)),
             }
-            Err(error) => Err(to_io(error)),
         }
     }
 }
 
+impl SnapshotBuilder {
+    async fn build_once(&self) -> io::Result<Result<SnapshotInfo, StorageError>> {
+        let (store, position) = (self.snapshots.store.clone(), self.position.clone());
+        let writer = match begin(&store, stored_meta(position.applied, &position.membership)).await? {
+            Ok(writer) => writer,
+            Err(error) => return Ok(Err(error)),
+        };
+        blocking(move || {
+            let mut output = BufWriter::with_capacity(SNAPSHOT_PART_BYTES_MAX, Output(writer));
+            let encoded = snapshot::encode(&position.state, &mut output).and_then(|()| output.flush());
+            let (Output(writer), _) = output.into_parts();
+            match (writer.failure(), encoded) {
+                (Some(failure), _) => Ok(Err(failure)),
+                (None, Err(error)) => Err(error),
+                (None, Ok(())) => Ok(writer.finish()),
+            }
+        })
+        .await
+    }
+}
+
 /// Begins to write a snapshot, when half-received ones have left a place for it.
-async fn begin(store: &Arc<dyn SnapshotStore>, meta: StoredMeta) -> io::Result<Box<dyn SnapshotWriter>> {
+async fn begin(
+    store: &Arc<dyn SnapshotStore>,
+    meta: StoredMeta,
+) -> io::Result<Result<Box<dyn SnapshotWriter>, StorageError>> {
     loop {
         let (store, meta) = (store.clone(), meta.clone());
         match blocking(move || Ok(store.begin(meta))).await? {
             Err(StorageError::SnapshotsBusy { .. }) => tokio::time::sleep(BUSY_PAUSE).await,
-            begun => return begun.map_err(to_io),
+            begun => return Ok(begun),
         }
     }
 }

@@ -10,6 +10,7 @@ use haltline_core::{
 use haltline_pki::{
     CertificateAlone, ClientTls, Dialer, NodeIdentity, PkiError, PortLimits, Roles, ServerTls, listen,
 };
+use haltline_storage::RaftLog;
 use openraft::{
     Config, SnapshotPolicy,
     async_runtime::watch::WatchReceiver as _,
@@ -23,6 +24,7 @@ use crate::{
     compaction,
     consensus::{Consensus, Shared},
     error::{FatalError, StartError},
+    fitness::{Admission, Conditions, Fitness},
     lane::lanes,
     log_size::LogSize,
     log_store::LogStore,
@@ -52,6 +54,7 @@ struct Groundwork {
     snapshots: Snapshots,
     stamps: Arc<Stamps>,
     size: Arc<LogSize>,
+    log: Arc<dyn RaftLog>,
 }
 
 /// What is only needed to set it going.
@@ -76,7 +79,7 @@ impl Consensus {
             .map_err(|error| StartError::Tls { reason: error.to_string() })?;
         let (me, cluster) = (identity.id(), identity.bundle().cluster());
         let log = LogStore::open(log, clock.clone()).map_err(refused)?;
-        let (tail, size) = (log.tail().clone(), log.size().clone());
+        let (tail, size, storage) = (log.tail().clone(), log.size().clone(), log.storage());
         let snapshots = Snapshots::new(snapshots);
         let position = snapshots.load()?;
         let incarnation = incarnation(&position, genesis.as_ref(), log.is_empty())?;
@@ -89,8 +92,19 @@ impl Consensus {
             Raft::build(me.0, Arc::new(config(timing)?), network, log, machine).await.map_err(refused)?;
         let stamps = Arc::new(Stamps::new(clock, tail, board.clone()));
 
-        let groundwork =
-            Groundwork { me, cluster, authority, server_tls, peers, raft, board, snapshots, stamps, size };
+        let groundwork = Groundwork {
+            me,
+            cluster,
+            authority,
+            server_tls,
+            peers,
+            raft,
+            board,
+            snapshots,
+            stamps,
+            size,
+            log: storage,
+        };
         let launch = Launch { listener: options.listener, genesis, timing, compaction: options.compaction };
         let consensus = groundwork.launch(launch)?;
         match found(&consensus.shared.raft, founders).await {
@@ -106,17 +120,28 @@ impl Consensus {
 impl Groundwork {
     /// Opens the port and lets every task run.
     fn launch(self, launch: Launch) -> Result<Consensus, StartError> {
-        let Self { me, cluster, authority, server_tls, peers, raft, board, snapshots, stamps, size } = self;
+        let Self { me, cluster, authority, server_tls, peers, raft, board, snapshots, stamps, size, log } =
+            self;
         let Launch { listener, genesis, timing, compaction } = launch;
         let stop = CancellationToken::new();
         let (incoming, listening) = listen(into_tokio(listener)?, server_tls, PortLimits::default(), &stop);
         let (entrance, kills, normal) = lanes();
+        let (conditions, admission) = (Conditions::default(), Admission::default());
+        let fitness = Fitness {
+            raft: raft.clone(),
+            log: log.clone(),
+            snapshots: snapshots.store().clone(),
+            conditions: conditions.clone(),
+            admission: admission.clone(),
+            timing,
+        };
         let tools = Tools {
             raft: raft.clone(),
             peers: peers.clone(),
             stamps: stamps.clone(),
             board: board.clone(),
             genesis,
+            admission: admission.clone(),
         };
         let proposer = Proposer::new(tools, kills, normal);
         let (barrier, keeper) = barrier(raft.clone(), peers.clone(), board.clone());
@@ -126,6 +151,7 @@ impl Groundwork {
             cluster,
             entrance: entrance.clone(),
             snapshots,
+            log: log.clone(),
             timing,
             stop: stop.clone(),
         };
@@ -136,9 +162,10 @@ impl Groundwork {
         tasks.spawn(watch_over(raft.clone(), fatal.clone(), stop.clone()));
         tasks.spawn(report(serve(service, incoming), fatal, stop.clone()));
         tasks.spawn(proposer.run(stop.clone()));
-        tasks.spawn(warm::run(raft.clone(), peers.clone(), stop.clone()));
+        tasks.spawn(warm::run(raft.clone(), peers.clone(), conditions, stop.clone()));
+        tasks.spawn(fitness.run(stop.clone()));
         tasks.spawn(keeper.run(stop.clone()));
-        tasks.spawn(compaction::run(raft.clone(), size, compaction, stop.clone()));
+        tasks.spawn(compaction::run(raft.clone(), log.clone(), size, compaction, stop.clone()));
         let shared = Shared {
             me,
             raft,
@@ -146,6 +173,8 @@ impl Groundwork {
             barrier,
             board,
             stamps,
+            log,
+            admission,
             fatal: watched,
             listening,
             peers,

@@ -6,6 +6,7 @@ use haltline_core::{
     ids::NodeId,
     time::{ClusterTime, Stamp},
 };
+use haltline_storage::LogHealth;
 use openraft::{ServerState, async_runtime::watch::WatchReceiver as _};
 
 use crate::{
@@ -79,6 +80,17 @@ pub struct Status {
     pub founded: bool,
     /// Commands that wait at this node.
     pub waiting: usize,
+    /// How the node fares on its disk.
+    pub disk: DiskStatus,
+}
+
+/// How a node fares on its disk.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct DiskStatus {
+    /// The log's room and syncs.
+    pub log: LogHealth,
+    /// This node leads and takes no commands but kills, because it or too many others are short of room.
+    pub takes_kills_only: bool,
 }
 
 impl From<ServerState> for Role {
@@ -98,7 +110,13 @@ fn index(id: Option<&LogId>) -> LogIndex {
 }
 
 /// Puts the pieces together.
-pub(crate) fn status(raft: &Raft, published: &Published, cluster_now: ClusterTime, waiting: usize) -> Status {
+pub(crate) fn status(
+    raft: &Raft,
+    published: &Published,
+    cluster_now: ClusterTime,
+    waiting: usize,
+    disk: DiskStatus,
+) -> Status {
     let metrics = raft.metrics().borrow_watched().clone();
     let membership = metrics.membership_config.membership();
     let last_log = LogIndex(metrics.last_log_index.unwrap_or(0));
@@ -131,5 +149,6 @@ pub(crate) fn status(raft: &Raft, published: &Published, cluster_now: ClusterTim
         chain: published.state.chain(),
         founded: published.state.is_founded(),
         waiting,
+        disk,
     }
 }

@@ -150,7 +150,10 @@ impl Proposal {
             && match &result {
                 Ok(reply) => matches!(reply.result, Err(Rejection::DeadlinePassed { .. })),
                 Err(
-                    ProposeError::Busy { .. } | ProposeError::NotUnderstood | ProposeError::TooLarge { .. },
+                    ProposeError::Busy { .. }
+                    | ProposeError::DiskFull
+                    | ProposeError::NotUnderstood
+                    | ProposeError::TooLarge { .. },
                 ) => true,
                 Err(_) => false,
             };

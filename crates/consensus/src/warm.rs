@@ -14,13 +14,14 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    fitness::Conditions,
     network::{Lane, Peers, within},
     options::Member,
     types::Raft,
 };
 
 /// Keeps connections open until told to stop.
-pub(crate) async fn run(raft: Raft, peers: Peers, stop: CancellationToken) {
+pub(crate) async fn run(raft: Raft, peers: Peers, conditions: Conditions, stop: CancellationToken) {
     let metrics = raft.server_metrics();
     let mut interval = tokio::time::interval(Duration::from_millis(WARM_INTERVAL.0));
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -32,7 +33,7 @@ pub(crate) async fn run(raft: Raft, peers: Peers, stop: CancellationToken) {
         let membership = metrics.borrow_watched().membership_config.clone();
         let others = membership.membership().nodes().filter(|(id, _)| **id != peers.me().0);
         let calls = others.flat_map(|(id, member)| {
-            [Lane::Control, Lane::Bulk].map(|lane| touch(&peers, NodeId(*id), member, lane))
+            [Lane::Control, Lane::Bulk].map(|lane| touch(&peers, NodeId(*id), member, lane, &conditions))
         });
         tokio::select! {
             () = stop.cancelled() => return,
@@ -41,11 +42,14 @@ pub(crate) async fn run(raft: Raft, peers: Peers, stop: CancellationToken) {
     }
 }
 
-/// An empty call: it forwards no commands, which every node does gladly. Its failure says nothing that whoever really
-/// needs the connection won't find out.
-async fn touch(peers: &Peers, id: NodeId, member: &Member, lane: Lane) {
+/// An empty call: it forwards no commands, which every node does gladly, and is told how the other fares. Its failure says
+/// nothing that whoever really needs the connection won't find out.
+async fn touch(peers: &Peers, id: NodeId, member: &Member, lane: Lane, conditions: &Conditions) {
     if let Ok(mut client) = peers.client(id, member, lane) {
         let empty = ForwardRequest { kills: false, timeout_ms: 0, requests: Vec::new() };
-        let _ = within(peers.timing().connect, client.forward(empty)).await;
+        let answer = within(peers.timing().connect, client.forward(empty)).await;
+        if let Some(condition) = answer.ok().and_then(|answer| answer.into_inner().condition) {
+            conditions.heard(id, condition);
+        }
     }
 }

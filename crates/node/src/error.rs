@@ -60,6 +60,19 @@ pub enum NodeError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// Too few file descriptors.
+    #[error(
+        "the process may open {limit} files; at least {least} are needed to run, and {wanted} to serve as many connections as \
+         are configured: raise LimitNOFILE of its unit, or `ulimit -Hn`"
+    )]
+    Descriptors {
+        /// How many it may open.
+        limit: u64,
+        /// Without these it doesn't start.
+        least: u64,
+        /// What its configuration may take.
+        wanted: u64,
+    },
     /// The data directory.
     #[error(transparent)]
     Storage(#[from] StorageError),
@@ -100,6 +113,7 @@ impl NodeError {
             Self::Exists { .. } => "node_exists",
             Self::BadInit(_) => "node_bad_init",
             Self::Bind { .. } => "node_bind",
+            Self::Descriptors { .. } => "node_descriptors",
             Self::Storage(_) => "node_storage",
             Self::Start(_) => "node_start",
             Self::Fatal(_) => "node_fatal",

@@ -15,6 +15,7 @@ use haltline_core::{
     state::State,
 };
 use haltline_pki::{Listening, PortCounters};
+use haltline_storage::Room;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 use tonic_health::{ServingStatus, server::HealthReporter};
@@ -24,6 +25,9 @@ use crate::{context::Context, metrics::Reading, services};
 /// Entries that a follower may lag behind what it knows to be committed and still count as caught up: one batch that is
 /// being applied.
 const LAG_ENTRIES_MAX: u64 = 64;
+
+/// How long the log may wait for room before the node is of no use: a pause that others don't notice.
+const WAITING_MAX: Duration = Duration::from_secs(1);
 
 /// What is known about the node's health.
 pub(crate) struct Health {
@@ -75,8 +79,27 @@ impl Health {
         if let Some(reason) = &*self.unconfirmed.lock() {
             return Some(reason.clone());
         }
+        if let Some(waiting) = status.disk.log.waiting
+            && waiting > WAITING_MAX
+        {
+            let seconds = waiting.as_secs();
+            return Some(format!(
+                "the log has been waiting for room on the disk for {seconds} s: free space"
+            ));
+        }
         let behind = status.committed.0.saturating_sub(published.applied.0);
         (behind > LAG_ENTRIES_MAX).then(|| format!("{behind} entries behind"))
+    }
+
+    /// What an operator should see to, though the node serves: a node that is short of room still takes kills, so it must
+    /// stay within reach.
+    pub(crate) fn warning(&self) -> Option<String> {
+        let disk = self.context.consensus.status().disk;
+        let free = disk.log.free_bytes.map_or_else(String::new, |free| format!(" ({} MiB free)", free >> 20));
+        if disk.takes_kills_only {
+            return Some(format!("the cluster takes no commands but kills: free space on its disks{free}"));
+        }
+        (disk.log.room != Room::Ample).then(|| format!("the disk is nearly full{free}: free space"))
     }
 
     /// Asks again and again whether a quorum still confirms the leader: a node in a minority believes in its leader for
@@ -148,6 +171,7 @@ impl Health {
             streams: self.context.streams.len() as u64,
             watchers: self.context.watches.open(),
             watch_lag: self.context.watches.lag(published.applied),
+            disk: status.disk,
             tables: tables(&published.state),
             tls_refused: counters.map_or_else(Vec::new, tls_refused),
         }

@@ -78,7 +78,10 @@ async fn healthz(State(health): State<Arc<Health>>) -> impl IntoResponse {
 /// A leader is known and this node has caught up with it. Send it no calls if not.
 async fn readyz(State(health): State<Arc<Health>>) -> impl IntoResponse {
     match health.unready() {
-        None => (StatusCode::OK, "ready\n".to_owned()),
+        None => {
+            let warning = health.warning().map_or_else(String::new, |warning| format!("{warning}\n"));
+            (StatusCode::OK, format!("ready\n{warning}"))
+        }
         Some(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
     }
 }

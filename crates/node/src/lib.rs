@@ -27,6 +27,7 @@ pub mod sd_notify;
 
 mod caller;
 mod context;
+mod descriptors;
 mod diagnosis;
 mod edge_ports;
 mod explain;

@@ -1,12 +1,19 @@
 //! What the node counts and times, as Prometheus reads it at `/metrics`.
 
-use std::{borrow::Cow, fmt::Write as _, sync::atomic::AtomicU64, time::Duration};
+use std::{
+    borrow::Cow,
+    fmt::Write as _,
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
 
+use haltline_consensus::DiskStatus;
 use haltline_core::rejection::Outcome;
+use haltline_storage::{Room, SyncReport};
 use parking_lot::Mutex;
 use prometheus_client::{
-    encoding::{EncodeLabelSet, text},
-    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    encoding::{EncodeLabelSet, EncodeMetric, MetricEncoder, NoLabelSet, text},
+    metrics::{MetricType, counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::{Registry, Unit},
 };
 
@@ -51,6 +58,7 @@ pub(crate) struct Metrics {
     table_bounds: Family<TableLabels, Number>,
     tls_refused: Family<RefusalLabels, Number>,
     log: LogGauges,
+    disk: DiskGauges,
     connections: Number,
     streams: Number,
     watchers: Number,
@@ -70,6 +78,37 @@ struct LogGauges {
     queued: Number,
 }
 
+/// How the node fares on its disk.
+#[derive(Debug, Default)]
+struct DiskGauges {
+    short_of_room: Number,
+    free_bytes: Number,
+    waiting_ms: Number,
+    reserve: Number,
+    kills_only: Number,
+    syncs: Syncs,
+}
+
+/// The times of the log's syncs, counted by the storage.
+#[derive(Debug, Clone, Default)]
+struct Syncs(Arc<Mutex<SyncReport>>);
+
+impl EncodeMetric for Syncs {
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let report = self.0.lock();
+        let counted: u64 = report.buckets.iter().map(|(_, count)| count).sum();
+        let buckets = report.buckets.iter().map(|(bound, count)| (bound.as_secs_f64(), *count));
+        let last = (f64::INFINITY, report.count.saturating_sub(counted));
+        let buckets: Vec<(f64, u64)> = buckets.chain([last]).collect();
+        let (sum, count) = (report.total.as_secs_f64(), report.count);
+        encoder.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)
+    }
+
+    fn metric_type(&self) -> MetricType {
+        MetricType::Histogram
+    }
+}
+
 /// Numbers read at the moment of a scrape.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Reading {
@@ -85,6 +124,7 @@ pub(crate) struct Reading {
     pub(crate) streams: u64,
     pub(crate) watchers: u64,
     pub(crate) watch_lag: u64,
+    pub(crate) disk: DiskStatus,
     /// Name, entries, bound.
     pub(crate) tables: Vec<(&'static str, u64, u64)>,
     /// Why, how often.
@@ -103,6 +143,7 @@ impl Metrics {
             table_bounds: Family::default(),
             tls_refused: Family::default(),
             log: LogGauges::default(),
+            disk: DiskGauges::default(),
             connections: Number::default(),
             streams: Number::default(),
             watchers: Number::default(),
@@ -125,6 +166,7 @@ impl Metrics {
         let help = "Entries that the slowest event watch is behind what this node has applied";
         registry.register("watch_lag_entries", help, metrics.watch_lag.clone());
         metrics.log.register(&mut registry);
+        metrics.disk.register(&mut registry);
         *metrics.registry.lock() = registry;
         metrics
     }
@@ -149,6 +191,7 @@ impl Metrics {
     /// Everything as text, with the numbers of this moment.
     pub(crate) fn render(&self, reading: &Reading) -> String {
         self.log.set(reading);
+        self.disk.set(&reading.disk);
         self.connections.set(reading.connections);
         self.streams.set(reading.streams);
         self.watchers.set(reading.watchers);
@@ -201,6 +244,41 @@ impl LogGauges {
     }
 }
 
+impl DiskGauges {
+    fn register(&self, registry: &mut Registry) {
+        let help = "0: there is room on the disk; 1: it is nearly full; 2: entries wait for room";
+        registry.register("disk_short_of_room", help, self.short_of_room.clone());
+        registry.register(
+            "disk_free_bytes",
+            "Bytes that are free on the data directory's disk",
+            self.free_bytes.clone(),
+        );
+        let help = "For how long entries have been waiting for room on the disk";
+        registry.register("log_waiting_for_room_milliseconds", help, self.waiting_ms.clone());
+        let help = "Segments that the log holds against a full disk";
+        registry.register("log_reserve_segments", help, self.reserve.clone());
+        let help = "1 if this node leads and takes no commands but kills, for want of room on disks";
+        registry.register("takes_kills_only", help, self.kills_only.clone());
+        let help = "How long a sync of the log takes";
+        registry.register_with_unit("log_sync", help, Unit::Seconds, self.syncs.clone());
+    }
+
+    fn set(&self, disk: &DiskStatus) {
+        let log = &disk.log;
+        self.short_of_room.set(match log.room {
+            Room::Ample => 0,
+            Room::Low => 1,
+            Room::Nothing => 2,
+        });
+        self.free_bytes.set(log.free_bytes.unwrap_or_default());
+        let waiting = log.waiting.unwrap_or_default().as_millis();
+        self.waiting_ms.set(u64::try_from(waiting).unwrap_or(u64::MAX));
+        self.reserve.set(log.reserve_segments as u64);
+        self.kills_only.set(disk.takes_kills_only.into());
+        (*self.syncs.0.lock()).clone_from(&log.syncs);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use haltline_core::{ids::KillId, rejection::Rejection};
@@ -213,7 +291,11 @@ mod tests {
         let took = Duration::from_millis(3);
         metrics.decided("resume", took, Ok(&Outcome::Resumed { kill: KillId(1) }));
         metrics.decided("resume", took, Err(&Refused::from(Rejection::UnknownKill { kill: KillId(2) })));
-        let reading = Reading { applied: 7, tables: vec![("kills", 3, 10_000)], ..Reading::default() };
+        let mut disk = DiskStatus::default();
+        (disk.log.room, disk.log.free_bytes) = (Room::Low, Some(9));
+        disk.log.syncs.buckets = vec![(Duration::from_millis(1), 2), (Duration::from_millis(5), 1)];
+        (disk.log.syncs.count, disk.log.syncs.total) = (4, Duration::from_millis(5_000));
+        let reading = Reading { applied: 7, tables: vec![("kills", 3, 10_000)], disk, ..Reading::default() };
         let page = metrics.render(&reading);
         for line in [
             "haltline_commands_total{command=\"resume\",result=\"ok\"} 1",
@@ -222,6 +304,11 @@ mod tests {
             "haltline_log_applied_index 7",
             "haltline_table_entries{table=\"kills\"} 3",
             "haltline_table_bound{table=\"kills\"} 10000",
+            "haltline_disk_short_of_room 1",
+            "haltline_disk_free_bytes 9",
+            "haltline_log_sync_seconds_bucket{le=\"0.005\"} 3",
+            "haltline_log_sync_seconds_bucket{le=\"+Inf\"} 4",
+            "haltline_log_sync_seconds_sum 5.0",
         ] {
             assert!(page.lines().any(|got| got == line), "{line} is not in:\n{page}");
         }

@@ -16,6 +16,8 @@ use crate::signing::NoSigningKey;
 
 /// An election is usually over by then.
 const RETRY_LEADER: Duration = Duration::from_millis(250);
+/// Nobody frees a disk sooner.
+const RETRY_DISK: Duration = Duration::from_millis(1_000);
 /// A queue that was full has usually moved by then.
 const RETRY_BUSY: Duration = Duration::from_millis(100);
 
@@ -211,6 +213,7 @@ fn stopping(refusal: &impl Fn(Code, &str) -> Refusal) -> Refusal {
 fn of_propose(error: &ProposeError, refusal: &impl Fn(Code, &str) -> Refusal) -> Refusal {
     match error {
         ProposeError::Busy { .. } => refusal(Code::ResourceExhausted, "BUSY").retry_after(RETRY_BUSY),
+        ProposeError::DiskFull => refusal(Code::Unavailable, "DISK_FULL").retry_after(RETRY_DISK),
         ProposeError::NotUnderstood => refusal(Code::FailedPrecondition, "NOT_UNDERSTOOD"),
         ProposeError::TooLarge { .. } => refusal(Code::InvalidArgument, "COMMAND_TOO_LARGE"),
         ProposeError::NoLeader { .. } => refusal(Code::Unavailable, "NO_LEADER").retry_after(RETRY_LEADER),

@@ -45,6 +45,18 @@ const ACCEPT_BACKOFF: Millis = Millis(50);
 /// Bytes that a refused peer may still send while it reads why.
 const LINGER_BYTES_MAX: usize = 64 * 1_024;
 
+/// What to do when `accept` fails.
+fn advice(error: &io::Error) -> &'static str {
+    let (ours, systems) = (rustix::io::Errno::MFILE, rustix::io::Errno::NFILE);
+    match error.raw_os_error() {
+        Some(errno) if errno == ours.raw_os_error() => {
+            ": the process has no file descriptor left; raise LimitNOFILE, or close idle connections"
+        }
+        Some(errno) if errno == systems.raw_os_error() => ": the system has no file descriptor left (fs.file-max)",
+        _ => "",
+    }
+}
+
 /// The bounds of a port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PortLimits {
@@ -260,15 +272,23 @@ impl<C: Send + 'static> Accepting<C> {
     async fn run(self: Arc<Self>, listener: TcpListener) {
         let mut recheck = interval(tcp::duration(TLS_RECHECK_INTERVAL));
         recheck.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut is_resting = false;
         loop {
             tokio::select! {
                 () = self.stop.cancelled() => break,
                 () = self.sender.closed() => break,
                 _ = recheck.tick() => self.port.recheck(),
                 accepted = listener.accept() => match accepted {
-                    Ok((stream, remote)) => self.take(stream, remote),
+                    Ok((stream, remote)) => {
+                        is_resting = false;
+                        self.take(stream, remote);
+                    }
                     Err(error) => {
-                        tracing::warn!(%error, "can't accept a connection; resting");
+                        // Once, however long it lasts: connections that wait in the system's queue are taken later.
+                        if !std::mem::replace(&mut is_resting, true) {
+                            let port = self.port.local_addr;
+                            tracing::warn!(?port, %error, "no connection can be accepted now; they wait{}", advice(&error));
+                        }
                         sleep(tcp::duration(ACCEPT_BACKOFF)).await;
                     }
                 },

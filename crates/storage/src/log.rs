@@ -115,6 +115,11 @@ pub trait RaftLog: Send + Sync + 'static {
         self.append(records, flushed);
     }
 
+    /// How much room the log has: [`LogHealth::room`], quick enough to be asked for each append.
+    fn room(&self) -> Room {
+        Room::default()
+    }
+
     /// How the log fares on its disk.
     fn health(&self) -> LogHealth {
         LogHealth::default()

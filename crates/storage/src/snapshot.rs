@@ -66,6 +66,9 @@ pub trait SnapshotWriter: Send {
     /// can't be finished after any of them.
     fn write(&mut self, bytes: &[u8]) -> Result<(), StorageError>;
 
+    /// What made [`write`](Self::write) fail, if something did.
+    fn failure(&self) -> Option<StorageError>;
+
     /// Ends the content, makes it durable and opens it for reading, checked: it is no snapshot yet, and gone if the writer is
     /// dropped. Nothing can be written any more; [`finish`](Self::finish) only gives it its name.
     ///

@@ -71,6 +71,9 @@ pub struct Node {
     pub public: SocketAddr,
     /// Variables that this node alone gets, beside those of the cluster.
     pub environment: Vec<(String, String)>,
+    /// Words that are put before the binary and its arguments, such as `nice`. What they start must become the node itself
+    /// (`exec`), because its process is the one that is signalled.
+    pub launcher: Vec<String>,
     process: Option<Child>,
 }
 
@@ -143,6 +146,7 @@ impl Cluster {
             edge: spec.edge_address.parse().expect("made from a socket address"),
             public: spec.public_address.parse().expect("made from a socket address"),
             environment: Vec::new(),
+            launcher: Vec::new(),
             process: None,
         });
         Ok(Self {
@@ -196,7 +200,14 @@ impl Cluster {
     pub fn start(&mut self, position: usize) -> io::Result<()> {
         let node = &mut self.nodes[position];
         let log = File::options().create(true).append(true).open(node.log_path())?;
-        let mut command = Command::new(&self.binary);
+        let mut command = match node.launcher.split_first() {
+            None => Command::new(&self.binary),
+            Some((program, words)) => {
+                let mut command = Command::new(program);
+                command.args(words).arg(&self.binary);
+                command
+            }
+        };
         command.args(["node", "--config"]).arg(node.directory.join("node.toml"));
         // What steers a test (a seed, say) is no key of a node's configuration, and a node refuses such.
         let ours = |(name, _): &(std::ffi::OsString, _)| name.as_encoded_bytes().starts_with(b"HALTLINE_");

@@ -16,7 +16,7 @@ use super::{
 };
 
 /// Checks that every node lists every acknowledged agent, and that all hold the same chain head.
-async fn nothing_is_lost(cluster: &Cluster, person: &Person, acknowledged: &Acknowledged) {
+pub(super) async fn nothing_is_lost(cluster: &Cluster, person: &Person, acknowledged: &Acknowledged) {
     cluster.wait_until_equal(person, acknowledged.last_index).await;
     for node in 0..cluster.nodes.len() {
         let listed = agents_at(person, node).await;

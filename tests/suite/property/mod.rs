@@ -8,6 +8,7 @@ mod author;
 mod bounds;
 mod coverage;
 mod exactly_once;
+mod full_tables;
 mod furnish;
 mod golden;
 mod machine;

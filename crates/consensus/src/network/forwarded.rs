@@ -52,6 +52,7 @@ fn outgoing(result: ProposeResult) -> wire::ForwardResult {
         ),
         Err(ProposeError::NoLeader { .. }) => error(ForwardError::NotLeader),
         Err(ProposeError::Busy { .. }) => error(ForwardError::Busy),
+        Err(ProposeError::DiskFull) => error(ForwardError::DiskFull),
         Err(ProposeError::UnknownOutcome { .. }) => error(ForwardError::UnknownOutcome),
         // A ticket that was lost on the way: the command may be in the log.
         Err(ProposeError::Stopping) => error(ForwardError::UnknownOutcome),
@@ -113,6 +114,7 @@ pub(crate) fn incoming(result: Option<wire::ForwardResult>) -> Incoming {
             Ok(ForwardError::Busy) => Incoming::Answer(Err(ProposeError::Busy {
                 queued: haltline_core::limits::PROPOSALS_QUEUED_MAX,
             })),
+            Ok(ForwardError::DiskFull) => Incoming::Answer(Err(ProposeError::DiskFull)),
             Ok(ForwardError::Malformed) => Incoming::Answer(Err(ProposeError::NotUnderstood)),
             Ok(ForwardError::UnknownOutcome | ForwardError::Unspecified) | Err(_) => {
                 Incoming::TryAgain { uncertain: true }

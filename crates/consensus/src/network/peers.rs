@@ -10,11 +10,7 @@ use std::{
     time::Duration,
 };
 
-use haltline_core::{
-    ids::NodeId,
-    limits::RAFT_MESSAGE_BYTES_MAX,
-    time::Millis,
-};
+use haltline_core::{ids::NodeId, limits::RAFT_MESSAGE_BYTES_MAX, time::Millis};
 use haltline_pki::{ClientTls, Dialer, Endpoint, TlsFailure};
 use haltline_wire::raft::v1::raft_client::RaftClient;
 use parking_lot::Mutex;

@@ -11,6 +11,7 @@ use haltline_core::{
     limits::{BATCH_COMMANDS_MAX, RAFT_MESSAGE_BYTES_MAX, RAFT_STREAMS_MAX},
 };
 use haltline_pki::{Incoming, PeerIdentity, Subject};
+use haltline_storage::RaftLog;
 use haltline_wire::raft::v1::{self as wire, raft_server::RaftServer};
 use openraft::raft::{TransferLeaderRequest, VoteRequest};
 use tokio_util::sync::CancellationToken;
@@ -24,6 +25,7 @@ use super::{
 use crate::{
     barrier::{self, Asked},
     error::StartError,
+    fitness::Condition,
     lane::Entrance,
     options::Timing,
     snapshots::Snapshots,
@@ -38,6 +40,7 @@ pub(crate) struct Service {
     pub(crate) cluster: Arc<str>,
     pub(crate) entrance: Entrance,
     pub(crate) snapshots: Snapshots,
+    pub(crate) log: Arc<dyn RaftLog>,
     pub(crate) timing: Timing,
     /// Ends calls that would go on by themselves.
     pub(crate) stop: CancellationToken,
@@ -213,10 +216,14 @@ impl wire::raft_server::Raft for Service {
                 "{got} commands in one message; at most {BATCH_COMMANDS_MAX} are allowed"
             )));
         }
+        if requests.is_empty() {
+            let condition = Some(Condition::of(&*self.log).out());
+            return Ok(Response::new(wire::ForwardResponse { results: Vec::new(), condition }));
+        }
         let leads = self.raft.is_leader();
         let results =
             forwarded::answer(&self.entrance, leads, requests, Duration::from_millis(timeout_ms)).await;
-        Ok(Response::new(wire::ForwardResponse { results }))
+        Ok(Response::new(wire::ForwardResponse { results, condition: None }))
     }
 
     async fn read_index(

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     log_store::to_io,
-    snapshots::{SnapshotHandle, Snapshots, blocking, stored_meta},
+    snapshots::{Received, SnapshotHandle, Snapshots, blocking, stored_meta},
     types::{Snapshot, SnapshotMeta, StoredMembership, Vote},
 };
 
@@ -63,7 +63,10 @@ pub(super) async fn run(
             Part::Header(_) => return Err(BadMessage::new("a snapshot", "a single header").into()),
         }
     }
-    Ok(ReceivedSnapshot { vote, snapshot: Snapshot { meta, snapshot: SnapshotHandle::Received(writer) } })
+    // Before openraft hears of it: what fails after that stops the node.
+    let received = blocking(move || Received::seal(writer)).await.map_err(disk)?;
+    let snapshot = SnapshotHandle::Received(Box::new(received));
+    Ok(ReceivedSnapshot { vote, snapshot: Snapshot { meta, snapshot } })
 }
 
 async fn next(parts: &mut Streaming<wire::SnapshotPart>) -> Result<Part, Status> {

@@ -19,11 +19,12 @@ use haltline_core::{
 };
 use haltline_pki::{ClusterPki, NewNode};
 use haltline_storage::{Disk, LogOptions, MemoryDisk, SegmentedLog, SnapshotFiles};
+use haltline_testkit::disk::FaultDisk;
 
 use super::proxy::Link;
 use crate::{
-    Clock, Compaction, Consensus, Member, Options, Reply, Role, StoppedNode, SystemClock, Timing, read_stopped,
-    testing, write_restored,
+    Clock, Compaction, Consensus, Member, Options, Reply, Role, StoppedNode, SystemClock, Timing,
+    read_stopped, testing, write_restored,
 };
 
 /// Generous, because many clusters run at once in a debug build.
@@ -45,6 +46,8 @@ pub(super) struct TestCluster {
     sites: BTreeMap<NodeId, Site>,
     links: BTreeMap<(NodeId, NodeId), Link>,
     pub(super) compaction: Compaction,
+    /// Bytes that each node keeps for a snapshot on a full disk.
+    pub(super) snapshot_reserve: u64,
     pub(super) clock: Arc<dyn Clock>,
 }
 
@@ -54,6 +57,8 @@ struct Site {
     /// Kept so that nobody else gets the port before the node's first start.
     reserved: Option<TcpListener>,
     disk: Arc<dyn Disk>,
+    /// Bytes of the log's segments.
+    segment_bytes: u32,
     log: Option<Arc<SegmentedLog>>,
     running: Option<Consensus>,
 }
@@ -87,6 +92,7 @@ impl TestCluster {
             sites,
             links,
             compaction: Compaction::default(),
+            snapshot_reserve: 0,
             clock: Arc::new(SystemClock),
         }
     }
@@ -96,6 +102,16 @@ impl TestCluster {
         let mut cluster = Self::new(founders, 0).await;
         cluster.start_founders().await;
         cluster
+    }
+
+    /// Gives every node a disk with faults, and segments of this size, before it is started.
+    pub(super) fn put_on_fault_disks(&mut self, segment_bytes: u32) -> BTreeMap<NodeId, FaultDisk> {
+        let disks = self.sites.keys().map(|id| (*id, FaultDisk::new(id.0))).collect::<BTreeMap<_, _>>();
+        for (id, site) in &mut self.sites {
+            site.disk = Arc::new(disks[id].clone());
+            site.segment_bytes = segment_bytes;
+        }
+        disks
     }
 
     pub(super) async fn start_founders(&mut self) {
@@ -133,7 +149,14 @@ impl TestCluster {
             timing: TIMING,
             compaction: self.compaction,
             log,
-            snapshots: Arc::new(SnapshotFiles::open(site.disk.clone(), Path::new("/snapshots")).unwrap()),
+            snapshots: Arc::new(
+                SnapshotFiles::open_with_reserve(
+                    site.disk.clone(),
+                    Path::new("/snapshots"),
+                    self.snapshot_reserve,
+                )
+                .unwrap(),
+            ),
             clock: self.clock.clone(),
         }
     }
@@ -172,7 +195,10 @@ impl TestCluster {
             let snapshots = SnapshotFiles::open(site.disk.clone(), Path::new("/snapshots")).unwrap();
             let log = site.open_log();
             write_restored(&log, &snapshots, &restored, &self.founders).unwrap();
-            assert!(write_restored(&log, &snapshots, &restored, &self.founders).is_err(), "only into a new one");
+            assert!(
+                write_restored(&log, &snapshots, &restored, &self.founders).is_err(),
+                "only into a new one"
+            );
             log.close().unwrap();
         }
         self.genesis.incarnation = incarnation;
@@ -253,13 +279,14 @@ impl Site {
             address: reserved.local_addr().unwrap(),
             reserved: Some(reserved),
             disk: Arc::new(MemoryDisk::new()),
+            segment_bytes: 4 << 20,
             log: None,
             running: None,
         }
     }
 
     fn open_log(&self) -> SegmentedLog {
-        let options = LogOptions { segment_bytes: 4 << 20, ..LogOptions::default() };
+        let options = LogOptions { segment_bytes: self.segment_bytes, ..LogOptions::default() };
         SegmentedLog::open(self.disk.clone(), Path::new("/log"), options).unwrap()
     }
 }

@@ -4,6 +4,7 @@
 mod barriers;
 mod clusters;
 mod conformance;
+mod disk;
 mod harness;
 mod lanes;
 mod proxy;

@@ -6,8 +6,9 @@ use std::{
 };
 
 use futures::Stream;
-use haltline_consensus::{Clock as _, MemberStatus, Published, Role, SystemClock};
+use haltline_consensus::{Clock as _, DiskStatus, MemberStatus, Published, Role, SystemClock};
 use haltline_core::{LogIndex, command::NodeRecord, rejection::Rejection, state::State, time::ClusterTime};
+use haltline_storage::Room;
 use haltline_wire::{
     convert,
     v1::{self, cluster_service_server::ClusterService, command_request::Command},
@@ -101,6 +102,24 @@ fn member(status: &MemberStatus) -> v1::Member {
     }
 }
 
+fn disk(status: &DiskStatus) -> v1::DiskStatus {
+    let log = &status.log;
+    v1::DiskStatus {
+        room: match log.room {
+            Room::Ample => "ample",
+            Room::Low => "low",
+            Room::Nothing => "nothing",
+        }
+        .into(),
+        free_bytes: log.free_bytes,
+        waiting_ms: log.waiting.map_or(0, |waiting| u64::try_from(waiting.as_millis()).unwrap_or(u64::MAX)),
+        reserve_segments: u32::try_from(log.reserve_segments).unwrap_or(u32::MAX),
+        reserve_segments_wanted: u32::try_from(log.reserve_segments_wanted).unwrap_or(u32::MAX),
+        sync_recent_us: u64::try_from(log.syncs.recent.as_micros()).unwrap_or(u64::MAX),
+        takes_kills_only: status.takes_kills_only,
+    }
+}
+
 fn counts(state: &State) -> v1::Counts {
     v1::Counts {
         fleets: state.fleets().len() as u64,
@@ -183,6 +202,7 @@ impl Context {
             data_format: haltline_storage::DATA_FORMAT,
             boot_clock_us: diagnosis::boot_clock_us(),
             wall_time_ms: SystemClock.wall().0,
+            disk: Some(disk(&status.disk)),
         })
     }
 }

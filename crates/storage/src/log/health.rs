@@ -29,6 +29,8 @@ pub struct LogHealth {
     pub reserve_segments: usize,
     /// Segments that the reserve should have.
     pub reserve_segments_wanted: usize,
+    /// Bytes of a segment: what a purge may give back at once.
+    pub segment_bytes: u64,
     /// How long syncs take.
     pub syncs: SyncReport,
 }

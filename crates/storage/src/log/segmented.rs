@@ -340,6 +340,11 @@ impl Core {
         }
     }
 
+    fn room(&self) -> Room {
+        let waits = self.view.lock().waits_since().is_some();
+        if waits { Room::Nothing } else { self.spares.report().room }
+    }
+
     fn health(&self) -> LogHealth {
         let report = self.spares.report();
         let waiting = self.view.lock().waits_since().map(|since| since.elapsed());
@@ -349,6 +354,7 @@ impl Core {
             free_bytes: report.free_bytes,
             reserve_segments: report.reserve,
             reserve_segments_wanted: report.reserve_wanted,
+            segment_bytes: report.segment_bytes,
             syncs: self.times.report(),
         }
     }
@@ -444,6 +450,10 @@ impl RaftLog for SegmentedLog {
 
     fn append_urgent(&self, records: Vec<Record>, flushed: Flushed) {
         self.change(|view| view.append(records, true, flushed));
+    }
+
+    fn room(&self) -> Room {
+        self.core.room()
     }
 
     fn health(&self) -> LogHealth {

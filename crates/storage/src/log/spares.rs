@@ -47,6 +47,7 @@ pub(super) struct RoomReport {
     pub(super) free_bytes: Option<u64>,
     pub(super) reserve: usize,
     pub(super) reserve_wanted: usize,
+    pub(super) segment_bytes: u64,
 }
 
 #[derive(Debug)]
@@ -189,6 +190,7 @@ impl Spares {
             free_bytes: shelf.free_bytes,
             reserve: shelf.reserve.len(),
             reserve_wanted: self.reserve_wanted,
+            segment_bytes: self.file_bytes,
         }
     }
 

@@ -136,13 +136,19 @@ impl Shelf {
     }
 
     /// Makes the reserve, or brings one up to its size, unless the room is needed otherwise.
-    fn make_reserve(&self, has_one: bool) -> Result<(), StorageError> {
+    fn make_reserve(&self, has_one: bool, bytes: u64) -> Result<(), StorageError> {
         let path = self.reserve_path();
         let file = if has_one { self.disk.open(&path) } else { self.disk.create(&path) };
         let file = file.doing("create", &path)?;
-        if file.len().doing("measure", &path)? < self.reserve_bytes {
-            file.reserve(self.reserve_bytes).doing("zero", &path)?;
-            file.sync_data().doing("sync", &path)?;
+        if file.len().doing("measure", &path)? < bytes {
+            let made = file.reserve(bytes).and_then(|()| file.sync_data());
+            if let Err(error) = made {
+                // One that is smaller than it should be is better than none.
+                if !has_one {
+                    drop(self.disk.remove(&path));
+                }
+                return Err(error).doing("zero", &path);
+            }
         }
         Ok(())
     }
@@ -222,7 +228,7 @@ impl SnapshotStore for SnapshotFiles {
             }
             state.has_reserve
         };
-        if let Err(error) = shelf.make_reserve(has_one) {
+        if let Err(error) = shelf.make_reserve(has_one, shelf.reserve_bytes) {
             tracing::debug!(code = error.code(), "no room is kept for a snapshot: {error}");
             return;
         }
@@ -245,6 +251,8 @@ struct FileWriter {
     failed: Option<StorageError>,
     /// What the sealed file says.
     sealed: Option<SnapshotInfo>,
+    /// Bytes of the reserve that it came from and didn't need.
+    left_over: u64,
     /// The file has its final name, or is gone.
     is_settled: bool,
 }
@@ -272,6 +280,7 @@ impl FileWriter {
             digest: Sha256::new(),
             failed: None,
             sealed: None,
+            left_over: 0,
             is_settled: false,
         };
         writer.put(&header)?;
@@ -327,8 +336,9 @@ impl FileWriter {
         let digest = std::mem::take(&mut self.digest).finalize().into();
         let footer = Footer { chunks: self.chunks, content_bytes: self.content_bytes, digest };
         self.put(&format::encode_footer(self.sequence, &footer))?;
-        if self.file.len().doing("measure", &self.path())? > self.offset {
-            // The rest of the reserve.
+        let length = self.file.len().doing("measure", &self.path())?;
+        if length > self.offset {
+            self.left_over = length - self.offset;
             self.file.truncate(self.offset).doing("shorten", &self.path())?;
         }
         self.file.sync_data().doing("sync", &self.path())?;
@@ -352,6 +362,10 @@ impl FileWriter {
         shelf.disk.rename(&self.path(), &path).doing("rename", &self.path())?;
         self.is_settled = true;
         shelf.disk.sync_dir(&shelf.dir).doing("sync", &shelf.dir)?;
+        // What was just given back is taken again, before somebody else does.
+        if self.left_over > 0 && !state.has_reserve {
+            state.has_reserve = shelf.make_reserve(false, self.left_over.min(shelf.reserve_bytes)).is_ok();
+        }
         let before = state.newest.replace(Kept { path, info: info.clone() });
         if let Some(before) = before
             && let Err(error) = shelf.dispose(&mut state, &before.path)
@@ -372,6 +386,10 @@ impl SnapshotWriter for FileWriter {
             return Err(StorageError::Closed);
         }
         self.take_in(bytes).inspect_err(|error| self.failed = Some(error.clone()))
+    }
+
+    fn failure(&self) -> Option<StorageError> {
+        self.failed.clone()
     }
 
     fn seal(&mut self) -> Result<Box<dyn SnapshotReader>, StorageError> {

@@ -216,7 +216,6 @@ fn snapshots_and_purges_keep_a_log_going_on_a_full_disk() {
         drop(sealed);
         writer.finish().unwrap();
     };
-    save(0);
     let log = in_reserve(&disk);
     let mut index = 1;
     for _ in 0..30 {
