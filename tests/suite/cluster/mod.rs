@@ -3,6 +3,7 @@
 //! They wait for conditions, never for time, and say what they exercised.
 
 mod bad_bytes;
+mod disk;
 mod durability;
 mod enforcement;
 mod load;
