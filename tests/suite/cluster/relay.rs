@@ -9,20 +9,24 @@ use std::{
     net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
     process::{Child, Command as Program, Stdio},
+    sync::Arc,
 };
 
 use haltline_core::{
     ids::KillId,
     lease::BootNanos,
-    receipt::{EnforcedRule, FencedWhy, SignedReceipt},
+    receipt::{EnforcedRule, FencedWhy, MemberClear, SignedReceipt},
 };
 use haltline_edge::{
     EdgeConfig, Enforcer,
     enforce::{BootClock, Clock as _, CoreOptions},
 };
-use haltline_pki::JoinToken;
+use haltline_pki::{CertificateAlone, ClientTls, Dialer, EdgeIdentity, Endpoint, JoinToken};
 use haltline_testkit::cluster::{Cluster, Person, wait_until};
-use haltline_wire::v1::command_reply::Outcome;
+use haltline_wire::{
+    refusal::Refusal,
+    v1::{self, command_reply::Outcome, edge_service_client::EdgeServiceClient},
+};
 
 use super::{
     BINARY,
@@ -47,6 +51,13 @@ impl Relay {
         program.env_clear().args(["relay", "run", "--config"]).arg(&self.config);
         program.stdin(Stdio::null()).stdout(log.try_clone().expect("a log")).stderr(log);
         self.process = Some(program.spawn().expect("the relay starts"));
+    }
+
+    /// Stops it in its tracks: its connections stay, and nothing comes on them.
+    fn suspend(&mut self) {
+        let process = self.process.as_ref().expect("a running relay");
+        let pid = rustix::process::Pid::from_child(process);
+        rustix::process::kill_process(pid, rustix::process::Signal::STOP).expect("the process is ours");
     }
 
     fn kill(&mut self) {
@@ -130,6 +141,13 @@ impl Rig {
 
     /// An edge below the relay alone, with an agent that decides in a loop.
     async fn edge_below(&self, relay: &str, name: &str) -> Deciding {
+        let deciding = self.edge_of(&[relay], name).await;
+        assert_eq!(deciding.hub_relay().as_deref(), Some(relay), "fresh through the relay, not by a node");
+        deciding
+    }
+
+    /// An edge that may turn to any of these relays.
+    async fn edge_of(&self, relays: &[&str], name: &str) -> Deciding {
         let file = self.cluster.path().join(format!("{name}.join"));
         let directory = self.cluster.path().join(name);
         let path = file.to_str().expect("a path of letters");
@@ -137,14 +155,30 @@ impl Rig {
         let token = JoinToken::load(&file).expect("the token's file");
         haltline_edge::enrol(&token, &directory.join("identity")).await.expect("the edge is enrolled");
         let mut config = EdgeConfig::at(&directory.join("identity"), &directory.join("data"));
-        config.relays = format!("{relay}={}", self.relays[relay].address).parse().expect("a relay");
+        let relays = relays.iter().map(|relay| format!("{relay}={}", self.relays[relay].address));
+        config.relays = relays.collect::<Vec<_>>().join(", ").parse().expect("relays");
         let options = |name| CoreOptions { decision_log: Some(DECISIONS_MAX), ..CoreOptions::named(name) };
         let enforcer = Enforcer::connect_with(config, options).await.expect("the edge starts");
         let token = self.haltline(&["agent", "token", AGENT]).trim().to_owned();
         let session = wait_until("the agent has a session", || async { enforcer.session(&token).ok() }).await;
-        let deciding = Deciding::start(enforcer, session).await;
-        assert_eq!(deciding.hub_relay().as_deref(), Some(relay), "fresh through the relay, not by a node");
-        deciding
+        Deciding::start(enforcer, session).await
+    }
+
+    /// Asks a relay for a renewed certificate of an edge, as that edge.
+    async fn renewed_by(&self, relay: &str, edge: &str, of: &str) -> Result<EdgeIdentity, tonic::Status> {
+        let identity = |name: &str| {
+            let directory = self.cluster.path().join(name).join("identity");
+            EdgeIdentity::load(&directory).expect("the edge is enrolled")
+        };
+        let (me, of) = (identity(edge), identity(of));
+        let tls = ClientTls::new(me.tls(), me.bundle(), Arc::new(CertificateAlone)).expect("its certificate");
+        let name = relay.parse().expect("a name");
+        let endpoint = Endpoint::from(self.relays[relay].address).expecting_relay(name);
+        let channel = Dialer::new(tls).connect(&endpoint).await.expect("the relay answers");
+        let certificate_request = of.renewal_request().expect("its key signs");
+        let request = v1::RenewCertificateRequest { certificate_request };
+        let answer = EdgeServiceClient::new(channel).renew_certificate(request).await?.into_inner();
+        Ok(of.renewed(&answer.certificate_chain).expect("a certificate for its key and name"))
     }
 
     /// Waits until the relay has acknowledged what came after a kill or its own start, as it does past the boot wait.
@@ -184,6 +218,15 @@ async fn check(deciding: Deciding, killed: BootNanos, enforced: BootNanos, recei
     assert!(last < enforced, "permitted {} ns after the receipt", last.0 - enforced.0);
 }
 
+/// The upper relay is named, unless its node's word of it came as late as the wait of the others was over.
+fn waited_out_for_want_of_trust(receipt: &SignedReceipt) {
+    let receipt = &receipt.receipt;
+    assert_eq!(receipt.rule, EnforcedRule::Fenced, "{receipt:?}");
+    let fenced: Vec<_> = receipt.fenced.iter().map(|fenced| (fenced.name.as_str(), fenced.why)).collect();
+    let was_late = receipt.members.iter().any(|(_, clear)| *clear == MemberClear::WaitedOut);
+    assert!(fenced == [(RELAY, FencedWhy::Untrusted)] || (was_late && fenced.is_empty()), "{receipt:?}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_trusted_relay_proves_a_kill_for_all_below_it() {
     let rig = Rig::start(true).await;
@@ -210,9 +253,7 @@ async fn a_relay_that_is_not_trusted_is_waited_out_by_name() {
     let receipt = rig.receipt(kill).await;
     let enforced = BootClock.now();
     assert_eq!(receipt.receipt.rule, EnforcedRule::Fenced, "{receipt:?}");
-    let fenced: Vec<_> =
-        receipt.receipt.fenced.iter().map(|fenced| (fenced.name.as_str(), fenced.why)).collect();
-    assert_eq!(fenced, [(RELAY, FencedWhy::Untrusted)], "{receipt:?}");
+    waited_out_for_want_of_trust(&receipt);
     for deciding in [one, other] {
         deciding.knows_of(kill).await;
         check(deciding, killed, enforced, &receipt).await;
@@ -288,11 +329,7 @@ async fn a_kill_is_proven_through_two_relays_that_are_trusted() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_upper_relay_that_is_not_trusted_is_waited_out_whatever_the_lower_one_is() {
-    let receipt = below_two_relays([false, true]).await;
-    let receipt = &receipt.receipt;
-    assert_eq!(receipt.rule, EnforcedRule::Fenced, "{receipt:?}");
-    let fenced: Vec<_> = receipt.fenced.iter().map(|fenced| (fenced.name.as_str(), fenced.why)).collect();
-    assert_eq!(fenced, [(RELAY, FencedWhy::Untrusted)], "the node knows of the upper one alone");
+    waited_out_for_want_of_trust(&below_two_relays([false, true]).await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -302,4 +339,58 @@ async fn a_lower_relay_that_is_not_trusted_is_waited_out_by_the_upper_one() {
     let receipt = below_two_relays([true, false]).await;
     let about: Vec<_> = receipt.receipt.fenced.iter().map(|fenced| fenced.name.as_str()).collect();
     assert!(about.is_empty() || about == [RELAY], "{receipt:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_certificate_is_renewed_through_relays_for_its_own_key_alone() {
+    let mut rig = Rig::start(false).await;
+    rig.add_relay(LOW, false, Some(RELAY));
+    let deciding = [rig.edge("gate-1").await, rig.edge_below(LOW, "gate-2").await];
+    for (relay, edge) in [(RELAY, "gate-1"), (LOW, "gate-2"), (RELAY, LOW)] {
+        let renewed = rig.renewed_by(relay, edge, edge).await.expect("a node renews it");
+        assert_eq!(renewed.name().as_str(), edge);
+    }
+    // Whoever is no relay asks for itself; and what is for nobody who is registered no node signs.
+    let refused = rig.renewed_by(RELAY, "gate-1", "gate-2").await.expect_err("the key is another's");
+    assert_eq!(Refusal::from_status(&refused).reason, "CERTIFICATE_REQUEST");
+    rig.haltline(&["edge", "remove", "gate-2"]);
+    let refused =
+        wait_until("the relay's node knows", || async { rig.renewed_by(RELAY, LOW, "gate-2").await.err() });
+    assert_eq!(Refusal::from_status(&refused.await).reason, "CERTIFICATE_REQUEST");
+    for deciding in deciding {
+        deciding.finish().await;
+    }
+}
+
+/// An edge of two relays, one of which is lost to it in some way.
+async fn turns_to_the_other(lose: impl FnOnce(&mut Relay)) {
+    let mut rig = Rig::start(false).await;
+    rig.add_relay(LOW, false, None);
+    let deciding = rig.edge_of(&[RELAY, LOW], "gate-1").await;
+    let (lost_name, other) = match deciding.hub_relay().as_deref() {
+        Some(RELAY) => (RELAY, LOW),
+        _ => (LOW, RELAY),
+    };
+    let lost = BootClock.now();
+    lose(rig.relays.get_mut(lost_name).expect("a relay of this test"));
+    wait_until("the edge hangs on the other relay", || async {
+        (deciding.hub_relay().as_deref() == Some(other)).then_some(())
+    })
+    .await;
+    wait_until("actions are permitted there", || async { deciding.decide().is_permit().then_some(()) }).await;
+    let turned = BootClock.now().since(lost).to_millis_up();
+    let denied = deciding.finish().await.iter().filter(|decided| !decided.verdict.is_permit()).count();
+    println!(
+        "turned to the other relay within {turned}; {denied} decisions denied, waiting for the first lease included"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_edge_turns_to_its_next_relay_when_one_dies() {
+    turns_to_the_other(Relay::kill).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_edge_turns_to_its_next_relay_when_one_hangs() {
+    turns_to_the_other(Relay::suspend).await;
 }
