@@ -36,7 +36,7 @@ const BOUNDS: Bounds = Bounds {
 };
 
 fn is_full(answer: &Answer, table: Table, bound: usize) {
-    let full = matches!(answer, Err(Rejection::TableFull { table: named, max })
+    let full = matches!(answer, Err(Rejection::TableFull { table: named, max, .. })
         if *named == table && *max as usize == bound);
     assert!(full, "expected {table:?} to be full at {bound}, got {answer:?}");
 }
