@@ -16,10 +16,10 @@ const OWN: u64 = 256 + STORAGE_DESCRIPTORS_RESERVED as u64;
 /// Three connections to each of the other nodes, and three from it.
 const PEERS: u64 = 6 * NODES_MAX as u64;
 /// Without so many there is no serving anybody: itself, its peers, and a few dozen who may send a kill.
-const LEAST: u64 = OWN + PEERS + 64;
+pub(crate) const LEAST: u64 = OWN + PEERS + 64;
 
 /// What a node is configured to serve takes so many.
-fn wanted(api_connections_max: usize) -> u64 {
+pub(crate) fn wanted(api_connections_max: usize) -> u64 {
     let ports = [api_connections_max, TLS_CONNECTIONS_MAX, PUBLIC_CONNECTIONS_MAX, HTTP_CONNECTIONS_MAX];
     OWN + PEERS + ports.iter().map(|connections| *connections as u64).sum::<u64>()
 }

@@ -128,7 +128,7 @@ impl Finding {
 #[must_use]
 pub fn check_config(file: Option<&Path>, config: &NodeConfig) -> Vec<Finding> {
     let running = running(config);
-    let mut findings = vec![files::configuration(file)];
+    let mut findings = vec![files::configuration(file), distance::profile(config.profile)];
     let identity = files::identity(config, &mut findings);
     if let Some(identity) = &identity {
         certificates::check(identity, &config.identity_dir, running, UnixSeconds::now(), &mut findings);

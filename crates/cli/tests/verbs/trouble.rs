@@ -236,7 +236,7 @@ fn what_a_doctor_finds_in_a_cluster() {
     }
 
     ground.say("from the machine of one");
-    let own = ["configuration", "identity", "founding", "data-directory", "port", "disk"];
+    let own = ["configuration", "profile", "identity", "founding", "data-directory", "port", "disk"];
     ground.run_filtered("doctor --config [dir]/cluster/node-1/node.toml", &[], |text| {
         about(&steady(text), &own)
     });

@@ -203,7 +203,7 @@ mod tests {
         let findings = sync_latency(&home.path().join("data/not/yet"), Timing::WAN);
         assert!(findings.iter().all(|finding| finding.level < Level::Fail), "{findings:?}");
         assert!(findings[1].told.contains("tried"), "{findings:?}");
-        assert_eq!(std::fs::read_dir(home.path()).unwrap().count(), 0);
+        assert_eq!(fs::read_dir(home.path()).unwrap().count(), 0);
     }
 
     #[test]

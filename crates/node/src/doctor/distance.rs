@@ -43,6 +43,19 @@ pub(super) fn of_founding(config: &NodeConfig) -> Option<Vec<Neighbour>> {
     Some(others.map(neighbour).collect())
 }
 
+/// What the profile makes of distances.
+pub(super) fn profile(profile: Profile) -> Finding {
+    let timing = profile.timing();
+    let told = format!(
+        "a heartbeat every {}, an election after {} to {} of silence; for nodes up to {} apart",
+        shown(timing.heartbeat),
+        shown(timing.election_min),
+        shown(timing.election_max),
+        shown(timing.election_min / 3)
+    );
+    Finding::ok("profile", format!("timing.profile = {profile}"), told)
+}
+
 /// Measures the way to each, and judges the profile by the farthest.
 pub(super) fn check(neighbours: &[Neighbour], profile: Profile) -> Vec<Finding> {
     let mut findings = Vec::new();

@@ -7,16 +7,16 @@ use std::{
     path::Path,
 };
 
-use haltline_core::limits::{ENFORCEMENT_STREAMS_MAX, TLS_CONNECTIONS_MAX};
 use rustix::process::{Resource, getrlimit};
 
 use super::Finding;
-use crate::config::NodeConfig;
+use crate::{
+    config::NodeConfig,
+    descriptors::{LEAST, wanted},
+};
 
 /// File whose lock a running node holds.
 const LOCK_FILE: &str = "LOCK";
-/// Descriptors for segments, snapshots, listeners, peers and the process itself.
-const DESCRIPTORS_APART: u64 = 512;
 
 /// The process that holds the directory's lock, if one does.
 pub(super) fn holder(data_dir: &Path) -> Option<u32> {
@@ -56,29 +56,26 @@ pub(super) fn owners_of_socket(inode: u64) -> Option<u32> {
 
 /// How many files and sockets the node may have open. A starting one takes as many as it may.
 pub(super) fn descriptors(config: &NodeConfig, running: Option<u32>) -> Finding {
-    let needed = config.connections_max as u64
-        + TLS_CONNECTIONS_MAX as u64
-        + ENFORCEMENT_STREAMS_MAX as u64
-        + DESCRIPTORS_APART;
+    let wanted = wanted(config.connections_max);
     let (subject, limit) = match running.and_then(|pid| Some((pid, limit_of(pid)?))) {
         Some((pid, limit)) => (format!("process {pid}"), limit),
         None => ("a node started from here".to_owned(), getrlimit(Resource::Nofile).maximum),
     };
-    judge_descriptors(subject, limit, needed)
+    judge_descriptors(subject, limit, wanted)
 }
 
-fn judge_descriptors(subject: String, limit: Option<u64>, needed: u64) -> Finding {
-    let told = match limit {
-        None => return Finding::ok("descriptors", subject, "no limit"),
-        Some(limit) => format!("at most {limit} open files and connections"),
+fn judge_descriptors(subject: String, limit: Option<u64>, wanted: u64) -> Finding {
+    let Some(limit) = limit else { return Finding::ok("descriptors", subject, "no limit") };
+    let told = format!("at most {limit} open files and connections");
+    let finding = match limit {
+        _ if limit < LEAST => Finding::fail("descriptors", subject, told),
+        _ if limit < wanted => Finding::warn("descriptors", subject, told),
+        _ => return Finding::ok("descriptors", subject, told),
     };
-    match limit {
-        Some(limit) if limit < needed => Finding::warn("descriptors", subject, told).remedy(format!(
-            "at least {needed} for every connection that the limits allow: LimitNOFILE=65536 as in \
-             deploy/systemd/haltline-node.service, or `ulimit -n 65536`"
-        )),
-        _ => Finding::ok("descriptors", subject, told),
-    }
+    finding.remedy(format!(
+        "at least {LEAST} to start, {wanted} for every connection that the limits allow: LimitNOFILE=65536 as in \
+         deploy/systemd/haltline-node.service, or `ulimit -n 65536`"
+    ))
 }
 
 /// The soft limit of a running process; `Some(None)`: it has none.
