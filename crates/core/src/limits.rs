@@ -300,10 +300,12 @@ pub const SNAPSHOT_PART_BYTES_MAX: usize = 256 * 1_024;
 pub const SNAPSHOT_PART_TIMEOUT: Millis = Millis(30_000);
 /// How long a graceful stop tries to hand leadership over.
 pub const LEADER_TRANSFER_TIMEOUT: Millis = Millis(3_000);
+/// How long a stopping node waits for consensus to end: one whose log waits for room can't end by itself.
+pub const RAFT_STOP_TIMEOUT: Millis = Millis(5_000);
 /// How often a leader looks whether it is fit to lead: as often as an overfull disk may let a few more batches in.
 pub const FITNESS_INTERVAL: Millis = Millis(250);
-/// How old another node's word on how it fares may be: three rounds of asking.
-pub const CONDITION_LIFETIME: Millis = Millis(3_000);
+/// How old another node's word on how it fares may be: three rounds of asking, each held up by a node that is gone.
+pub const CONDITION_LIFETIME: Millis = Millis(10_000);
 /// How long a leader's disk must have been slow before it hands over: not for one pause of a disk.
 pub const SLOW_DISK_PATIENCE: Millis = Millis(3_000);
 /// How much quicker another voter's disk must be, so that leadership goes where it is really better off.
@@ -314,6 +316,8 @@ pub const SLOW_DISK_REST: Millis = Millis(60_000);
 pub const TIGHT_SNAPSHOT_INTERVAL: Millis = Millis(10_000);
 /// Entries kept behind a snapshot however large they are: a follower that is a moment behind needs no snapshot.
 pub const LOG_KEEP_ENTRIES_MIN: u64 = 64;
+/// The same on a full disk, where every segment counts: half of one, if the entries are the largest.
+pub const LOG_KEEP_ENTRIES_TIGHT: u64 = 8;
 /// How often a snapshot is tried again that found no room on the disk.
 pub const SNAPSHOT_ROOM_RETRY: Millis = Millis(1_000);
 /// Bytes of log between two points of the table that says how much lies where.
@@ -563,7 +567,10 @@ pub const HUB_MESSAGES_PER_TURN: usize = 32;
 pub const EDGE_MESSAGES_PER_SECOND: u64 = 2_000;
 /// Messages that one enforcer may send beyond that, at once.
 pub const EDGE_MESSAGES_BURST: u64 = 2_000;
-/// How long a stream may wait with its Hello, and how long a hub that lags behind an enforcer lets it wait.
+/// How long a hub that lags behind an enforcer lets it wait before it says so: less than [`HUB_SILENCE_MIN`], after which
+/// the enforcer would have gone without knowing why.
+pub const HUB_LAG_TIMEOUT: Millis = Millis(300);
+/// How long a stream may wait with its Hello.
 pub const HUB_HELLO_TIMEOUT: Millis = Millis(10_000);
 /// Time between two barriers for probes, so that under load a hundred probes or more share one signature. A lease loses
 /// as much at most; the first probe after a pause waits for nothing. Of several probes of one stream that wait for the
@@ -571,6 +578,9 @@ pub const HUB_HELLO_TIMEOUT: Millis = Millis(10_000);
 pub const HUB_BARRIER_INTERVAL: Millis = Millis(10);
 /// How long the statement of a barrier may wait for the events that it rests on.
 pub const HUB_CATCH_UP_TIMEOUT: Millis = Millis(2_000);
+/// Frames of one stream that are remembered until they are acknowledged: beyond that acknowledgements count for less at
+/// first, which is safe.
+pub const HUB_UNACKED_FRAMES_MAX: usize = 32;
 /// Streams that are woken before other work has its turn: a millisecond of writing.
 pub const HUB_WAKE_CHUNK: usize = 128;
 /// Nanoseconds between two fan-outs of kills, per stream: a pass costs about 10 µs of a core for each stream, so several

@@ -13,7 +13,7 @@ use haltline_core::{
     LogIndex,
     event::ChainPosition,
     ids::{EventSeq, Incarnation},
-    limits::{HUB_CATCH_UP_TIMEOUT, HUB_ENDPOINTS_MAX, HUB_HELLO_TIMEOUT},
+    limits::{HUB_CATCH_UP_TIMEOUT, HUB_ENDPOINTS_MAX, HUB_HELLO_TIMEOUT, HUB_LAG_TIMEOUT},
 };
 use haltline_wire::v1;
 use parking_lot::Mutex;
@@ -37,8 +37,10 @@ use crate::{
 /// How long the hub waits for what may never come.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Patience {
-    /// For Hello, and for the events that an enforcer has and this hub doesn't yet.
+    /// For Hello.
     pub(crate) hello: Duration,
+    /// For the events that an enforcer has and this hub doesn't yet.
+    pub(crate) lag: Duration,
     /// For the events that a statement rests on.
     pub(crate) catch_up: Duration,
 }
@@ -47,6 +49,7 @@ impl Default for Patience {
     fn default() -> Self {
         Self {
             hello: Duration::from_millis(HUB_HELLO_TIMEOUT.0),
+            lag: Duration::from_millis(HUB_LAG_TIMEOUT.0),
             catch_up: Duration::from_millis(HUB_CATCH_UP_TIMEOUT.0),
         }
     }

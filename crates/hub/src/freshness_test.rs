@@ -143,9 +143,10 @@ async fn a_kill_is_clear_as_soon_as_all_have_acknowledged() {
     edges[0].turn();
     assert_eq!(lagging(&mut watch), 1);
     assert_eq!(watch.lagging(9)[0].0.as_str(), "b");
-    edges[1].ack_of(LogIndex(index.0 - 1));
+    let before = EventSeq(edges[1].at.seq.0 - 1);
+    edges[1].ack_events(before, LogIndex(u64::MAX));
     edges[1].turn();
-    assert_eq!(lagging(&mut watch), 1, "an earlier index says nothing about this kill");
+    assert_eq!(lagging(&mut watch), 1, "who has no more than earlier events may name any index");
     let waiting = tokio::spawn(async move { watch.cleared().await });
     edges[1].ack();
     edges[1].turn();
@@ -163,19 +164,15 @@ async fn a_closed_stream_is_waited_out_and_another_ones_ack_doesnt_help() {
     let index = hub.source.commit(&[kill_set(1)]);
     hub.has(index).await;
     let mut watch = watch(&hub, index);
-    let again = hub.follow("a").await;
-    acknowledge_all(&hub, again);
+    let mut again = hub.follow("a").await;
+    again.ack();
+    again.turn();
     assert_eq!((lagging(&mut watch), hub.hub.departed()), (1, 1));
     hub.clock.advance(Millis(fence(STALENESS, Drift::default()).0 - 1));
     assert_eq!(lagging(&mut watch), 1);
     hub.clock.advance(Millis(1));
     let cleared = watch.cleared().await.unwrap();
     assert_eq!((cleared.fenced[0].name.as_str(), cleared.fenced[0].why), ("a", FencedWhy::Gone));
-}
-
-fn acknowledge_all(hub: &TestHub, mut edge: TestEdge) {
-    edge.ack_of(hub.hub.applied());
-    edge.turn();
 }
 
 #[tokio::test]
@@ -331,7 +328,7 @@ async fn an_index_without_events_is_reached_by_a_statement() {
     let index = hub.source.commit(&[]);
     edge.probe(1);
     assert_eq!(edge.fresh().await.index, index.0);
-    edge.ack_of(index);
+    edge.ack();
     edge.turn();
     assert_eq!(hub.hub.edges()[0].acked, index);
 }

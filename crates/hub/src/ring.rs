@@ -161,6 +161,8 @@ pub(crate) struct Ring {
     segments: VecDeque<Segment>,
     /// Everything after this is held.
     floor: ChainPosition,
+    /// Up to where everything is known at the floor.
+    floor_index: LogIndex,
     latest: ChainPosition,
     /// The log is applied up to here.
     index: LogIndex,
@@ -178,6 +180,7 @@ impl Ring {
             incarnation,
             segments,
             floor: chain,
+            floor_index: index,
             latest: chain,
             index,
             events: 0,
@@ -259,11 +262,21 @@ impl Ring {
             && (self.events > HUB_RING_EVENTS_MAX || self.bytes > HUB_RING_BYTES_MAX)
         {
             if let Some(oldest) = self.segments.pop_front() {
+                self.floor_index = oldest.index;
                 self.events -= oldest.heads.len();
                 self.bytes -= oldest.weight();
                 self.floor = oldest.after();
             }
         }
+    }
+
+    /// Up to which entry everything is known at a position of this chain.
+    pub(crate) fn covered(&self, seq: EventSeq) -> LogIndex {
+        if seq >= self.latest.seq {
+            return self.index;
+        }
+        let next = self.segment_after(seq);
+        next.checked_sub(1).map_or(self.floor_index, |last| self.segments[last].index)
     }
 
     /// The first segment with something after that position.

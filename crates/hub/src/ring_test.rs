@@ -37,6 +37,18 @@ impl Log {
     }
 }
 
+#[test]
+fn a_position_covers_the_entries_before_the_next_event() {
+    let mut log = Log::new();
+    let mut ring = Ring::starting(Incarnation(0), LogIndex(0), log.chain);
+    assert_eq!(ring.covered(EventSeq(0)), LogIndex(0));
+    ring.append(&[log.entry(&[]), log.agents(2)]).unwrap();
+    ring.append(&[log.agents(1)]).unwrap();
+    ring.append(&[log.entry(&[])]).unwrap();
+    let covered = [0, 1, 2, 3, 9].map(|seq| ring.covered(EventSeq(seq)).0);
+    assert_eq!(covered, [0, 0, 2, 4, 4]);
+}
+
 fn agent(number: usize) -> EnforcementEvent {
     let path: AgentPath = format!("acme/fleet/agent-{number}").parse().unwrap();
     EnforcementEvent::AgentSet { path, labels: Labels::none() }

@@ -8,6 +8,7 @@
 //! (design 02, Freshness lease, 3), and the end of the lease noted in the tracker before the statement is handed over.
 
 use std::{
+    collections::VecDeque,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -21,7 +22,7 @@ use haltline_core::{
     lease::Nanos,
     limits::{
         EDGE_MESSAGES_BURST, EDGE_MESSAGES_PER_SECOND, EDGE_TEXT_BYTES_MAX, HUB_BARRIER_INTERVAL,
-        HUB_MESSAGES_PER_TURN,
+        HUB_MESSAGES_PER_TURN, HUB_UNACKED_FRAMES_MAX,
     },
 };
 use haltline_wire::{
@@ -66,6 +67,7 @@ enum Phase {
         at: ChainPosition,
         /// The enforcer can have the log up to here.
         index: LogIndex,
+        sent: Sent,
         hubs_version: u64,
     },
     /// A last message, then the trailers.
@@ -74,11 +76,43 @@ enum Phase {
     Ended,
 }
 
+/// Frames that aren't acknowledged yet, and what the last that was proves.
+///
+/// The index that an enforcer names doesn't count: it may come from another hub that made it up, and cover a kill that the
+/// enforcer hasn't heard of. The events that it acknowledges are known here, and so is the index that went out with them.
+#[derive(Debug, Default)]
+struct Sent {
+    /// The enforcer has acknowledged what went out up to here.
+    covered: LogIndex,
+    waiting: VecDeque<(EventSeq, LogIndex)>,
+}
+
+impl Sent {
+    fn from(covered: LogIndex) -> Self {
+        Self { covered, waiting: VecDeque::new() }
+    }
+
+    fn frame(&mut self, to: EventSeq, index: LogIndex) {
+        if self.waiting.len() == HUB_UNACKED_FRAMES_MAX {
+            // What it would have proven the next one proves.
+            self.waiting.pop_front();
+        }
+        self.waiting.push_back((to, index));
+    }
+
+    /// Up to which index everything is in force at an enforcer that acknowledges these events.
+    fn acknowledged(&mut self, seq: EventSeq) -> LogIndex {
+        while let Some((_, index)) = self.waiting.pop_front_if(|(to, _)| *to <= seq) {
+            self.covered = self.covered.max(index);
+        }
+        self.covered
+    }
+}
+
 /// Where an enforcer says it stands.
 #[derive(Debug, Clone, Copy)]
 struct Hello {
     incarnation: Incarnation,
-    index: LogIndex,
     at: ChainPosition,
 }
 
@@ -143,9 +177,11 @@ impl SyncStream {
             return Err(StreamRefused::MessagesTooFast);
         }
         match (message.message, &mut self.phase) {
-            (Some(Says::Hello(said)), Phase::Greeting { hello: hello @ None, .. }) => {
+            (Some(Says::Hello(said)), Phase::Greeting { hello: hello @ None, deadline }) => {
                 let (position, told) = read_hello(said)?;
                 *hello = Some(position);
+                // From here on the enforcer waits for this hub.
+                deadline.as_mut().reset(tokio::time::Instant::now() + self.core.patience.lag);
                 self.registered.subscriber().set_told(told);
                 Ok(())
             }
@@ -156,13 +192,14 @@ impl SyncStream {
                 self.core.probes.join(self.registered.subscriber(), nonce);
                 Ok(())
             }
-            (Some(Says::Applied(applied)), Phase::Following { at, index, .. }) => {
+            (Some(Says::Applied(applied)), Phase::Following { at, index, sent: frames, .. }) => {
                 let (got, sent) = (EventSeq(applied.event_seq), at.seq);
                 if got > sent {
                     return Err(StreamRefused::AckAhead { got, sent });
                 }
-                // Elsewhere it may have heard of entries without events that aren't applied here yet.
-                let acked = LogIndex(applied.index).min(*index);
+                let covered = frames.acknowledged(got);
+                // Whoever has all events knows of the entries without any too.
+                let acked = if got == sent { *index } else { covered };
                 let subscriber = self.registered.subscriber();
                 subscriber.set_acked(got);
                 self.core.tracking.acked(subscriber.stream, acked);
@@ -214,7 +251,7 @@ impl SyncStream {
         let Phase::Greeting { hello, deadline } = &mut self.phase else { return None };
         let hello = *hello;
         let is_late = deadline.as_mut().poll(cx).is_ready();
-        let Some(Hello { incarnation, index, at }) = hello else {
+        let Some(Hello { incarnation, at }) = hello else {
             if is_late {
                 self.refuse(&StreamRefused::HelloTimeout);
             }
@@ -227,7 +264,7 @@ impl SyncStream {
             // Before the source has said where it stands, everybody is ahead.
             Err(Unfollowable::AheadOfHub)
         };
-        let index = index.min(ring.index());
+        let index = ring.covered(at.seq);
         let welcome = v1::Welcome {
             node: self.origin.node.0,
             cluster_id: self.origin.cluster.0.to_vec(),
@@ -242,7 +279,7 @@ impl SyncStream {
                     self.refuse(&refused);
                     return None;
                 }
-                self.phase = Phase::Following { at, index, hubs_version: 0 };
+                self.phase = Phase::Following { at, index, sent: Sent::from(index), hubs_version: 0 };
                 Some(framing::hub(Part::Welcome, &welcome))
             }
             // Others may be ahead of this node by a moment: it catches up, or the enforcer is told to go elsewhere.
@@ -261,7 +298,7 @@ impl SyncStream {
 
     /// The next message of a stream in step: events first, as far as they are released or an answer rests on them.
     fn follow(&mut self) -> Option<Bytes> {
-        let Phase::Following { at, index, hubs_version } = &mut self.phase else { return None };
+        let Phase::Following { at, index, sent, hubs_version } = &mut self.phase else { return None };
         let subscriber = self.registered.subscriber();
         if let Some((version, bytes)) = self.core.hubs_after(*hubs_version) {
             *hubs_version = version;
@@ -277,6 +314,7 @@ impl SyncStream {
             Ok(Some(run)) => {
                 *at = run.to;
                 *index = run.index.max(*index);
+                sent.frame(at.seq, *index);
                 subscriber.set_sent(at.seq);
                 count(&self.core.counters.frames_sent);
                 add(&self.core.counters.frame_bytes_sent, run.bytes.len() as u64);
@@ -348,8 +386,7 @@ fn read_hello(said: v1::Hello) -> Result<(Hello, Told), StreamRefused> {
             return Err(StreamRefused::BadField { field, got: text.len(), expected: "at most 128 bytes" });
         }
     }
-    let (incarnation, index) = (Incarnation(said.incarnation), LogIndex(said.index));
-    let hello = Hello { incarnation, index, at: ChainPosition { seq, head } };
+    let hello = Hello { incarnation: Incarnation(said.incarnation), at: ChainPosition { seq, head } };
     Ok((hello, Told { version: said.version, region: said.region }))
 }
 

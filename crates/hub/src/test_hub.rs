@@ -19,7 +19,7 @@ use haltline_core::{
     attest::{FreshStatement, SnapshotStatement},
     command::EnforcerKind,
     event::{ChainPosition, EnforcementEvent, FleetPolicy, KillForce},
-    ids::{ClusterId, Digest, EdgeName, Incarnation, KeyHash, KillId, NodeId, Nonce},
+    ids::{ClusterId, Digest, EdgeName, EventSeq, Incarnation, KeyHash, KillId, NodeId, Nonce},
     lease::{BootNanos, Drift, Nanos},
     path::{AgentPath, FleetPath},
     selector::Selector,
@@ -339,7 +339,11 @@ impl TestHub {
     /// A hub that gives up at once.
     pub(crate) async fn start_impatient() -> Self {
         let patience = Duration::from_millis(1);
-        Self::start_patient(FakeSource::new(), Patience { hello: patience, catch_up: patience }).await
+        Self::start_patient(
+            FakeSource::new(),
+            Patience { hello: patience, lag: patience, catch_up: patience },
+        )
+        .await
     }
 
     async fn start_patient(source: Arc<FakeSource>, patience: Patience) -> Self {
@@ -428,11 +432,12 @@ impl TestEdge {
     }
 
     pub(crate) fn ack(&self) {
-        self.ack_of(self.index);
+        self.ack_events(self.at.seq, self.index);
     }
 
-    pub(crate) fn ack_of(&self, index: LogIndex) {
-        self.say(Says::Applied(v1::EdgeApplied { index: index.0, event_seq: self.at.seq.0 }));
+    /// Says that these events are in force, and names an index that may be anything.
+    pub(crate) fn ack_events(&self, seq: EventSeq, index: LogIndex) {
+        self.say(Says::Applied(v1::EdgeApplied { index: index.0, event_seq: seq.0 }));
     }
 
     /// Lets the stream handle what was said; what it writes is kept.

@@ -247,7 +247,7 @@ impl<E: Enforcement + Send + Sync + 'static> Link<E> {
             let remedy = "no hub is known; enrol this enforcer anew or configure `hubs.relays`";
             self.note("NO_HUBS", remedy, None);
         }
-        let (mut all_behind, mut was_silent) = (!round.is_empty(), false);
+        let (mut all_behind, mut any_behind, mut was_silent) = (!round.is_empty(), false, false);
         let places = round.into_iter().map(|hub| Place { endpoint: self.hubs.route(&hub), hub }).collect();
         let mut dials = Dials::new(self.dialer.clone(), places);
         loop {
@@ -271,10 +271,12 @@ impl<E: Enforcement + Send + Sync + 'static> Link<E> {
                 self.hubs.failed(&hub);
                 return Round::Served;
             }
-            all_behind &= matches!(end, LinkEnd::Refused(SyncRefusal::HubBehind { .. }));
+            let is_behind = matches!(end, LinkEnd::Refused(SyncRefusal::HubBehind { .. }));
+            (all_behind, any_behind) = (all_behind && is_behind, any_behind || is_behind);
             was_silent |= matches!(end, LinkEnd::Refused(SyncRefusal::Silent { .. }));
         }
-        if all_behind {
+        // One that made events up may be among the hubs, and never say that it is behind.
+        if all_behind || (any_behind && self.protocol().holds_unproven()) {
             self.protocol().start_over();
         }
         Round::Failed { was_silent }
@@ -459,7 +461,8 @@ impl<E: Enforcement + Send + Sync + 'static> Link<E> {
             return;
         }
         let staleness = self.enforcement.smallest_staleness();
-        let random = || Probe { nonce: random_nonce(), jitter: random_u32() };
+        let Some(nonce) = random_nonce() else { return };
+        let random = || Probe { nonce, jitter: random_u32() };
         if let Some(probe) = self.protocol().probe(BootClock.now(), random, staleness) {
             send(outgoing, Message::Probe(probe));
         }
@@ -526,12 +529,14 @@ fn random_u32() -> u32 {
     u32::from_ne_bytes(bytes)
 }
 
-/// 256 random bits. A system without randomness can't serve TLS either, so this fails where that has failed before; a nonce
-/// that repeats is refused when it is noted.
-fn random_nonce() -> Nonce {
+/// 256 random bits. Without them no probe may go out: its answer could be one that was given before.
+fn random_nonce() -> Option<Nonce> {
     let mut nonce = [0; 32];
-    if let Err(error) = getrandom::fill(&mut nonce) {
-        tracing::error!(%error, "no randomness for probes; nothing is permitted once the lease ends");
+    match getrandom::fill(&mut nonce) {
+        Ok(()) => Some(Nonce(nonce)),
+        Err(error) => {
+            tracing::error!(%error, "no randomness for probes; nothing is permitted once the lease ends");
+            None
+        }
     }
-    Nonce(nonce)
 }

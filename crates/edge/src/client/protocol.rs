@@ -136,8 +136,8 @@ impl Protocol {
         self.trust.cluster()
     }
 
-    /// A stream to a hub was opened (to this node, if it isn't a relay): what to say first. Probes of earlier streams are forgotten; the lease that they
-    /// gave goes on.
+    /// A stream to a hub was opened (to this node, if it isn't a relay): what to say first. Probes of earlier streams are
+    /// forgotten; the lease that they gave goes on.
     pub(crate) fn opened(
         &mut self,
         node: Option<NodeId>,
@@ -147,6 +147,8 @@ impl Protocol {
     ) -> v1::Hello {
         self.leases = LeaseBook::default();
         self.stream = Some(Stream::opened(node, now));
+        // An index beyond that is a hub's word, and the next one must not take it for this enforcer's.
+        self.held.index = self.held.index.min(self.mark.index);
         let Held { incarnation, index, position } = self.held;
         v1::Hello {
             incarnation: incarnation.0,
@@ -166,7 +168,12 @@ impl Protocol {
         self.must_start_over |= refused.is_some_and(SyncRefusal::is_suspicious);
     }
 
-    /// Every hub says that it is behind what is held here: then what is held may never have been in the log.
+    /// Whether events are held that no statement covers.
+    pub(crate) const fn holds_unproven(&self) -> bool {
+        self.held.position.seq.0 > self.mark.event_seq.0
+    }
+
+    /// What is held may never have been in the log: hubs are behind it.
     pub(crate) const fn start_over(&mut self) {
         self.must_start_over = true;
     }

@@ -546,7 +546,7 @@ fn what_a_snapshot_holds_stays_when_made_up_copies_of_it_go() {
     let mut world = World::new();
     let session = world.session(BOT);
     let revocation = revoked(RevocationTarget::Credential(session.claims().credential));
-    let view = view_with(&world, &[revocation.clone()]);
+    let view = view_with(&world, std::slice::from_ref(&revocation));
     world.hear(&[kill_lifted(9), kill_lifted(9), revocation]);
     assert!(world.heard > view.position.seq, "the copy is beyond the snapshot");
     world.core.restore(ViewBody::decode(&view.encode()).unwrap(), LogIndex(2));
@@ -561,7 +561,7 @@ fn a_kill_stays_when_a_made_up_copy_at_its_own_place_goes() {
     let mut world = World::new();
     let session = world.session(BOT);
     let kill = kill_set(1, "fleet=acme");
-    let first = view_with(&world, &[kill.clone()]);
+    let first = view_with(&world, std::slice::from_ref(&kill));
     let second = view_with(&world, &[kill.clone(), kill_lifted(9)]);
     // So far it heard of four events; then the same kill at every place up to the second snapshot's and beyond.
     world.hear(&vec![kill; 4]);
