@@ -87,10 +87,10 @@ pub(crate) async fn run(
         }
         manager.reloading();
         match reload(&context, &certificates, &reloads).await {
-            Ok(()) => manager.ready(),
+            Ok(()) => manager.reloaded(),
             Err(error) => {
                 tracing::error!(%error, "not reloaded: everything stays as it was");
-                manager.ready();
+                manager.reloaded();
                 manager.status(&format!("not reloaded: {error}"));
             }
         }
@@ -113,8 +113,12 @@ async fn reload(
         (reloads.set_log_filter)(&new.log_filter)
             .map_err(|reason| NotReloaded::Filter { filter: new.log_filter.clone(), reason })?;
     }
-    if let Some(identity) = identity {
-        certificates.show(identity).map_err(NodeError::from)?;
+    if let Some(identity) = identity
+        && let Err(error) = certificates.show(identity)
+    {
+        // It was in force a moment ago, so it can be again.
+        let _ = (reloads.set_log_filter)(&old.log_filter);
+        return Err(NodeError::from(error).into());
     }
     for Changed { key, old, new, reloads } in &changed {
         if *reloads {

@@ -14,7 +14,10 @@ use std::{
             net::{SocketAddr, UnixDatagram},
         },
     },
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -25,6 +28,7 @@ use rustix::time::{ClockId, clock_gettime};
 pub struct ServiceManager {
     socket: Option<Arc<(UnixDatagram, SocketAddr)>>,
     watchdog: Option<Duration>,
+    is_ready: Arc<AtomicBool>,
 }
 
 impl ServiceManager {
@@ -37,6 +41,7 @@ impl ServiceManager {
             Ok(socket) => Self {
                 socket: Some(Arc::new(socket)),
                 watchdog: watchdog(usec.as_deref(), pid.as_deref(), std::process::id()),
+                is_ready: Arc::default(),
             },
             Err(error) => {
                 tracing::warn!(%error, socket = ?name, "the service manager can't be told of anything");
@@ -45,16 +50,28 @@ impl ServiceManager {
         }
     }
 
-    /// Starting, or reloading, is over.
+    /// Starting is over.
     pub fn ready(&self) {
+        self.is_ready.store(true, Ordering::Relaxed);
         self.send("READY=1\nSTATUS=ready");
     }
 
-    /// What was asked for by a signal begins; [`ServiceManager::ready`] ends it.
+    /// What was asked for by a signal begins. Nothing is told before the process was ready: that it has reloaded would be
+    /// taken for that.
     pub fn reloading(&self) {
+        if !self.is_ready.load(Ordering::Relaxed) {
+            return;
+        }
         let now = clock_gettime(ClockId::Monotonic);
         let micros = i128::from(now.tv_sec) * 1_000_000 + i128::from(now.tv_nsec) / 1_000;
         self.send(&format!("RELOADING=1\nMONOTONIC_USEC={micros}"));
+    }
+
+    /// What was asked for by a signal is over.
+    pub fn reloaded(&self) {
+        if self.is_ready.load(Ordering::Relaxed) {
+            self.ready();
+        }
     }
 
     /// Stopping begins.
@@ -117,7 +134,7 @@ mod tests {
         let path = home.path().join("notify");
         let manager = UnixDatagram::bind(&path).unwrap();
         let socket = Some(Arc::new(open(path.as_os_str()).unwrap()));
-        (home, manager, ServiceManager { socket, watchdog: None })
+        (home, manager, ServiceManager { socket, ..ServiceManager::default() })
     }
 
     fn next(manager: &UnixDatagram) -> String {
@@ -129,12 +146,16 @@ mod tests {
     #[test]
     fn each_change_is_one_datagram() {
         let (_home, manager, told) = listening();
+        told.reloading();
+        told.reloaded();
         told.ready();
-        assert_eq!(next(&manager), "READY=1\nSTATUS=ready");
+        assert_eq!(next(&manager), "READY=1\nSTATUS=ready", "and nothing before that");
         told.reloading();
         let reloading = next(&manager);
         let usec = reloading.strip_prefix("RELOADING=1\nMONOTONIC_USEC=").unwrap();
         assert!(usec.parse::<u64>().unwrap() > 0);
+        told.reloaded();
+        assert_eq!(next(&manager), "READY=1\nSTATUS=ready");
         told.status("no leader\nREADY=1");
         assert_eq!(next(&manager), "STATUS=no leader READY=1");
         told.alive();
@@ -149,7 +170,7 @@ mod tests {
         let address = SocketAddr::from_abstract_name(&name).unwrap();
         let manager = UnixDatagram::bind_addr(&address).unwrap();
         let socket = open(OsStr::new(&format!("@{name}"))).unwrap();
-        let told = ServiceManager { socket: Some(Arc::new(socket)), watchdog: None };
+        let told = ServiceManager { socket: Some(Arc::new(socket)), ..ServiceManager::default() };
         told.alive();
         assert_eq!(next(&manager), "WATCHDOG=1");
         assert!(open(OsStr::new("vsock:2:1234")).is_err());
