@@ -43,7 +43,9 @@ fn suite() -> &'static dyn Hpke {
 #[derive(Debug, thiserror::Error)]
 pub enum BackupKeyError {
     /// Something else than a recipient.
-    #[error("this is no recipient of backups: {reason}; expected `{RECIPIENT_PREFIX}…`, as `haltline backup keygen` prints it")]
+    #[error(
+        "this is no recipient of backups: {reason}; expected `{RECIPIENT_PREFIX}…`, as `haltline backup keygen` prints it"
+    )]
     BadRecipient {
         /// What is wrong.
         reason: &'static str,
@@ -169,7 +171,11 @@ impl BackupKey {
         let made = suite().generate_key_pair();
         let (public, private) = made.map_err(|error| PkiError::crypto("make a backup key", &error))?;
         let recipient = public.0.try_into().map(BackupRecipient).map_err(|_| unexpected())?;
-        if private.secret_bytes().len() == KEY_BYTES { Ok(Self { private, recipient }) } else { Err(unexpected()) }
+        if private.secret_bytes().len() == KEY_BYTES {
+            Ok(Self { private, recipient })
+        } else {
+            Err(unexpected())
+        }
     }
 
     /// Whom backups are made for that it opens.
@@ -202,7 +208,9 @@ impl BackupKey {
         let text = private_file::read(path, Access::Private)?;
         let bad = |reason| BackupKeyError::BadKey { file: path.display().to_string(), reason };
         let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
-        let (Some(line), None) = (lines.next(), lines.next()) else { return Err(bad("expected one line with a key")) };
+        let (Some(line), None) = (lines.next(), lines.next()) else {
+            return Err(bad("expected one line with a key"));
+        };
         if line.starts_with(RECIPIENT_PREFIX) {
             return Err(bad("it holds a recipient, which only encrypts"));
         }
@@ -216,7 +224,8 @@ impl BackupKey {
 
     fn fits(&self) -> bool {
         let sealed = suite().seal(KEY_INFO, b"", b"fits", &self.recipient.public());
-        let opened = sealed.and_then(|(secret, sealed)| suite().open(&secret, KEY_INFO, b"", &sealed, &self.private));
+        let opened =
+            sealed.and_then(|(secret, sealed)| suite().open(&secret, KEY_INFO, b"", &sealed, &self.private));
         opened.is_ok_and(|opened| opened == b"fits")
     }
 }
@@ -318,7 +327,8 @@ impl BackupOpener {
         let failed = |_| BackupKeyError::Unsealing;
         let secret = EncapsulatedSecret(decoded(&sealed.secret)?.to_vec());
         let public = decoded(&envelope.public_key)?;
-        let own = suite().open(&secret, KEY_INFO, &public, &decoded(&sealed.key)?, &key.private).map_err(failed)?;
+        let own =
+            suite().open(&secret, KEY_INFO, &public, &decoded(&sealed.key)?, &key.private).map_err(failed)?;
         let own = HpkePrivateKey::from(own);
         let secret = EncapsulatedSecret(decoded(&envelope.secret)?.to_vec());
         Ok(Self(suite().setup_opener(&secret, BODY_INFO, &own).map_err(failed)?))

@@ -126,7 +126,10 @@ fn issuers(
         return Ok(Arc::new(Issuers::create(&root, cluster, validity)?));
     }
     saved.first().map(|identity| identity.issuers().clone()).ok_or_else(|| {
-        PkiError::malformed("what to issue certificates with", "the cluster's root, or a node's saved identity")
+        PkiError::malformed(
+            "what to issue certificates with",
+            "the cluster's root, or a node's saved identity",
+        )
     })
 }
 
@@ -184,12 +187,9 @@ mod tests {
     #[test]
     fn a_saved_identity_does_without_the_root() {
         let old = ClusterPki::create(&[new(1)]).unwrap();
-        let made = RestoredNodes::make(
-            old.bundle(),
-            None,
-            vec![node(1, Some(&old.nodes()[0])), node(2, None)],
-        )
-        .unwrap();
+        let made =
+            RestoredNodes::make(old.bundle(), None, vec![node(1, Some(&old.nodes()[0])), node(2, None)])
+                .unwrap();
         assert_eq!(made.trusted().len(), 2);
     }
 
@@ -200,7 +200,9 @@ mod tests {
         other.save_root(home.path()).unwrap();
         let make = |root, nodes| RestoredNodes::make(old.bundle(), root, nodes).unwrap_err().to_string();
         assert!(make(Some(home.path()), vec![node(1, None)]).contains("expected the root of cluster"));
-        assert!(make(None, vec![node(1, Some(&other.nodes()[0]))]).contains("but the certificate is of cluster"));
+        assert!(
+            make(None, vec![node(1, Some(&other.nodes()[0]))]).contains("but the certificate is of cluster")
+        );
         assert!(make(None, vec![node(1, None)]).contains("the cluster's root, or a node's saved identity"));
         assert!(make(None, vec![node(2, Some(&old.nodes()[0]))]).contains("not of node 1"));
     }

@@ -235,6 +235,11 @@ impl Deciding {
         self.enforcer.status().hub?.endpoint.relay().map(ToString::to_string)
     }
 
+    /// The enforcer itself.
+    pub(super) const fn enforcer(&self) -> &Enforcer {
+        &self.enforcer
+    }
+
     pub(super) fn decide(&self) -> Verdict {
         self.session.decide(&Action::tool("ledger.post"))
     }

@@ -3,6 +3,7 @@
 //! They wait for conditions, never for time, and say what they exercised.
 
 mod bad_bytes;
+mod descriptors;
 mod disk;
 mod durability;
 mod enforcement;
@@ -11,6 +12,7 @@ mod people;
 mod recovery;
 mod refusals;
 mod relay;
+mod restore;
 mod trust;
 mod watching;
 

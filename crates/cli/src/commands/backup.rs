@@ -73,7 +73,9 @@ pub(super) fn failure(error: &BackupError) -> Failure {
             | BackupKeyError::OtherKey { .. }
             | BackupKeyError::RecipientCount { .. },
         ) => Exit::Usage,
-        BackupError::Node(NodeError::Config(_) | NodeError::BadInit(_) | NodeError::Exists { .. }) => Exit::Usage,
+        BackupError::Node(NodeError::Config(_) | NodeError::BadInit(_) | NodeError::Exists { .. }) => {
+            Exit::Usage
+        }
         _ => Exit::Refused,
     };
     let failure = Failure::new(exit, error.code().to_ascii_uppercase(), error.to_string());

@@ -88,10 +88,9 @@ impl Restored {
         let report = &self.report;
         let enforcers = format!("registered edges and relays ({})", grouped(report.enforcers as u64));
         match report.keys {
-            KeysAfter::Kept => (
-                format!("The nodes' keys are the old ones: {enforcers} follow by themselves."),
-                Tone::Plain,
-            ),
+            KeysAfter::Kept => {
+                (format!("The nodes' keys are the old ones: {enforcers} follow by themselves."), Tone::Plain)
+            }
             KeysAfter::Endorsed => (
                 format!(
                     "A majority of the old keys vouches for the new ones: {enforcers} follow by themselves."
@@ -148,6 +147,13 @@ impl Render for Restored {
         );
         let (edges, tone) = self.edges();
         page.toned(edges, tone);
+        if report.keys != KeysAfter::Kept {
+            page.line(format!(
+                "Give people the new trust bundle: {} goes in place of trust.json in their identity directory, before they make \
+                 join tokens.",
+                report.trust_bundle_file.display()
+            ));
+        }
         page.line(format!(
             "All credentials ({}) and join tokens are void; agents need new credentials once they may run.",
             grouped(report.credentials as u64)

@@ -6,8 +6,8 @@ use ed25519_dalek::{Signer as _, SigningKey};
 use super::*;
 use crate::{
     command::{
-        AgentRegister, Approve, Batch, Command, CredentialIssue, EnforcerKind, FleetCreate, Genesis, JoinProof,
-        JoinTokenCreate, PersonAdd, Request, Resume, RoleBinding, Statement,
+        AgentRegister, Approve, Batch, Command, CredentialIssue, EnforcerKind, FleetCreate, Genesis,
+        JoinProof, JoinTokenCreate, PersonAdd, Request, Resume, RoleBinding, Statement,
     },
     ids::{CredentialId, GrantId, InstanceId, JoinTokenId, RequestId},
     policy::{Intent, Limits},
@@ -316,9 +316,7 @@ fn keys_are_kept_endorsed_or_unproven() {
 
     let to_endorse = moved.keys_to_endorse(&backup).unwrap();
     assert_eq!(to_endorse.needed, 2);
-    let endorse = |id: u8| {
-        (NodeId(u64::from(id)), Signature(key(id).sign(&to_endorse.statement).to_bytes()))
-    };
+    let endorse = |id: u8| (NodeId(u64::from(id)), Signature(key(id).sign(&to_endorse.statement).to_bytes()));
     moved.endorsements = vec![endorse(1)];
     assert!(matches!(restore(backup.clone(), &moved), Err(RestoreError::Endorsements(_))));
     moved.endorsements = vec![endorse(1), endorse(3)];
@@ -361,10 +359,7 @@ fn what_cant_be_restored_says_why() {
         error(&|asked| asked.index = LogIndex(3)),
         "the restore must stand beyond the backup's index, which is 9; got 3"
     );
-    assert_eq!(
-        restore(State::new(), &sound).unwrap_err(),
-        RestoreError::NotFounded,
-    );
+    assert_eq!(restore(State::new(), &sound).unwrap_err(), RestoreError::NotFounded,);
 }
 
 #[test]

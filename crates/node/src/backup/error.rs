@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use haltline_core::{attest::AttestError, limits::BACKUP_HEADER_BYTES_MAX, restore::RestoreError, snapshot::SnapshotError};
+use haltline_core::{
+    attest::AttestError, limits::BACKUP_HEADER_BYTES_MAX, restore::RestoreError, snapshot::SnapshotError,
+};
 use haltline_pki::BackupKeyError;
 
 use super::format::FORMAT;
@@ -62,7 +64,9 @@ pub enum BackupError {
         what: String,
     },
     /// A header that can't be written.
-    #[error("the backup's header takes {got_bytes} bytes; at most {BACKUP_HEADER_BYTES_MAX} are allowed: name fewer recipients")]
+    #[error(
+        "the backup's header takes {got_bytes} bytes; at most {BACKUP_HEADER_BYTES_MAX} are allowed: name fewer recipients"
+    )]
     HeaderTooLarge {
         /// How large it would be.
         got_bytes: usize,

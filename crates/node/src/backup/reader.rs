@@ -8,7 +8,9 @@ use std::{
 
 use haltline_core::{
     ids::Digest,
-    limits::{BACKUP_HEADER_BYTES_MAX, BACKUP_PART_BYTES_MAX, BACKUP_STATEMENT_BYTES_MAX, SNAPSHOT_BYTES_MAX},
+    limits::{
+        BACKUP_HEADER_BYTES_MAX, BACKUP_PART_BYTES_MAX, BACKUP_STATEMENT_BYTES_MAX, SNAPSHOT_BYTES_MAX,
+    },
     snapshot::{self, SnapshotError},
     state::State,
 };
@@ -143,7 +145,8 @@ impl Parts {
         let file = File::open(path).map_err(|source| BackupError::io("open", path, source))?;
         let mut file = BufReader::with_capacity(BACKUP_PART_BYTES_MAX, file);
         let mut opening = vec![0; FIXED_BYTES];
-        let got = read_up_to(&mut file, &mut opening).map_err(|source| BackupError::io("read", path, source))?;
+        let got =
+            read_up_to(&mut file, &mut opening).map_err(|source| BackupError::io("read", path, source))?;
         let begins = got.min(MAGIC.len());
         if got == 0 || opening[..begins] != MAGIC[..begins] {
             return Err(BackupError::NotABackup { path: path.into() });
@@ -159,7 +162,8 @@ impl Parts {
         let damaged = |at: u64, what: String| BackupError::Damaged { path: path.into(), at, what };
         let length = u32::from_be_bytes([opening[10], opening[11], opening[12], opening[13]]) as usize;
         if length > BACKUP_HEADER_BYTES_MAX {
-            let what = format!("the header has {length} bytes; at most {BACKUP_HEADER_BYTES_MAX} are allowed");
+            let what =
+                format!("the header has {length} bytes; at most {BACKUP_HEADER_BYTES_MAX} are allowed");
             return Err(damaged(10, what));
         }
         opening.resize(FIXED_BYTES + length, 0);
@@ -193,7 +197,8 @@ impl Parts {
     }
 
     fn part(&mut self, kind: u8, begun: u64) -> Result<(u8, Vec<u8>), BackupError> {
-        let max = TAG_BYTES + if kind == CONTENT { BACKUP_PART_BYTES_MAX } else { BACKUP_STATEMENT_BYTES_MAX };
+        let max =
+            TAG_BYTES + if kind == CONTENT { BACKUP_PART_BYTES_MAX } else { BACKUP_STATEMENT_BYTES_MAX };
         let length = u32::from_be_bytes(self.take("a part's length")?) as usize;
         if length < TAG_BYTES || length > max {
             let what = format!("a part has {length} bytes; expected {TAG_BYTES} to {max}");

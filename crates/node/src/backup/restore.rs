@@ -123,7 +123,11 @@ pub fn restore_cluster(backup: Backup, options: &RestoreOptions) -> Result<Resto
     let keys = make_keys(&backup, options, &planned, &identities)?;
     let Backup { header, signed, state, .. } = backup;
     let mut asked = asked(&state, signed.index, options, &header, &planned, &keys)?;
-    let bundle = keys.bundle(asked.bundle_version(&state))?;
+    // With the keys as they were goes the bundle that people and enforcers have.
+    let bundle = match asked.keys_to_endorse(&state) {
+        None => signed.bundle()?,
+        Some(_) => keys.bundle(asked.bundle_version(&state))?,
+    };
     asked.trust_bundle = bundle.hash();
     asked.endorsements = endorsements(&state, &asked, &identities, options)?;
     let credentials = state.credentials().len();
@@ -131,8 +135,9 @@ pub fn restore_cluster(backup: Backup, options: &RestoreOptions) -> Result<Resto
 
     let partial = beside(&options.out)?;
     let made = Made { planned: &planned, options, bundle: &bundle, restored: &restored.state };
-    let written = made.write(&partial, keys.identities(&bundle)?).and_then(|()| {
-        std::fs::rename(&partial, &options.out).map_err(|source| BackupError::io("rename to", &options.out, source))
+    let written = made.write(&partial, &keys.identities(&bundle)?).and_then(|()| {
+        std::fs::rename(&partial, &options.out)
+            .map_err(|source| BackupError::io("rename to", &options.out, source))
     });
     if let Err(error) = written {
         // Best effort: the first error matters, and the name says that it is unfinished.
@@ -157,7 +162,8 @@ fn make_keys(
     planned: &[Planned<'_>],
     saved: &Saved,
 ) -> Result<RestoredNodes, BackupError> {
-    let identity = |id: NodeId| saved.iter().find(|(of, _)| *of == Some(id)).map(|(_, identity)| identity.clone());
+    let identity =
+        |id: NodeId| saved.iter().find(|(of, _)| *of == Some(id)).map(|(_, identity)| identity.clone());
     let nodes = planned.iter().map(|node| RestoredNode {
         node: NewNode { id: node.id, hosts: node.hosts.clone() },
         identity: identity(node.id),
@@ -178,7 +184,8 @@ fn asked(
     for node in planned {
         let bad = |error| BackupError::BadRestore(format!("node {}: {error}", node.id));
         let name = node.spec.name.parse().map_err(bad)?;
-        let keys = trusted.get(&node.id).ok_or_else(|| BackupError::BadRestore("a node has no keys".into()))?;
+        let keys =
+            trusted.get(&node.id).ok_or_else(|| BackupError::BadRestore("a node has no keys".into()))?;
         nodes.push(NodeRecord { id: node.id, name, key_hash: keys.tls_key, signing_key: keys.signing_key });
     }
     let own = state.cluster().map(|cluster| cluster.incarnation).unwrap_or_default();
@@ -240,7 +247,7 @@ struct Made<'a> {
 }
 
 impl Made<'_> {
-    fn write(&self, out: &Path, identities: Vec<NodeIdentity>) -> Result<(), BackupError> {
+    fn write(&self, out: &Path, identities: &[NodeIdentity]) -> Result<(), BackupError> {
         let of = |node: &Planned<'_>| identities.iter().find(|identity| identity.id() == node.id).cloned();
         let ordered: Vec<_> = self.planned.iter().filter_map(of).collect();
         let founders = founders(self.planned, &ordered)?;

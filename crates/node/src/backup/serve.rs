@@ -18,9 +18,7 @@ use haltline_core::{
     state::State,
 };
 use haltline_pki::StatementSigner;
-use haltline_wire::v1::{
-    self, backup_part::Part, backup_service_server::BackupService,
-};
+use haltline_wire::v1::{self, backup_part::Part, backup_service_server::BackupService};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc::{Sender, channel};
 use tokio_stream::wrappers::ReceiverStream;
@@ -34,7 +32,10 @@ type Parts = Pin<Box<dyn Stream<Item = Result<v1::BackupPart, Status>> + Send>>;
 impl BackupService for Services {
     type CreateBackupStream = Parts;
 
-    async fn create_backup(&self, request: Request<v1::CreateBackupRequest>) -> Result<Response<Parts>, Status> {
+    async fn create_backup(
+        &self,
+        request: Request<v1::CreateBackupRequest>,
+    ) -> Result<Response<Parts>, Status> {
         let context = Arc::clone(&self.0);
         let reading = context.read(request.extensions()).await?;
         let caller = reading.caller;
@@ -161,6 +162,6 @@ impl Write for Content<'_> {
         if self.waiting.is_empty() {
             return Ok(());
         }
-        put(self.sender, Part::Content(std::mem::take(&mut self.waiting).into()))
+        put(self.sender, Part::Content(std::mem::take(&mut self.waiting)))
     }
 }

@@ -74,7 +74,12 @@ impl SignedBackup {
 
     /// Puts a statement and its signature together.
     #[must_use]
-    pub fn new(statement: &BackupStatement, node: NodeId, signature: &Signature, trust_bundle: String) -> Self {
+    pub fn new(
+        statement: &BackupStatement,
+        node: NodeId,
+        signature: &Signature,
+        trust_bundle: String,
+    ) -> Self {
         Self {
             cluster: statement.cluster_id,
             incarnation: statement.incarnation.0,
@@ -152,7 +157,8 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {
-    let digits: Vec<u8> = text.chars().map(|digit| digit.to_digit(16).map(|digit| digit as u8)).collect::<Option<_>>()?;
+    let digits: Vec<u8> =
+        text.chars().map(|digit| digit.to_digit(16).map(|digit| digit as u8)).collect::<Option<_>>()?;
     let bytes: Vec<u8> = digits.chunks_exact(2).map(|pair| pair[0] << 4 | pair[1]).collect();
     if text.len() == 2 * N { bytes.try_into().ok() } else { None }
 }

@@ -58,7 +58,6 @@ impl Write for Content<'_> {
 }
 
 /// Backs up what a stopped node has on disk. Changes nothing of it but what any start would.
-
 ///
 /// # Errors
 /// [`haltline_storage::StorageError::DirectoryLocked`] if the node runs; whatever reading and writing fail with.
@@ -120,7 +119,8 @@ fn read(config: &NodeConfig, identity: &NodeIdentity) -> Result<StoppedNode, Bac
     }
     // The lock shows that no node runs on it.
     let data = DataDir::open(Arc::new(RealDisk), path, whose, SystemClock.wall()).map_err(NodeError::from)?;
-    let log = SegmentedLog::open(data.disk(), &data.log_dir(), LogOptions::default()).map_err(NodeError::from)?;
+    let log =
+        SegmentedLog::open(data.disk(), &data.log_dir(), LogOptions::default()).map_err(NodeError::from)?;
     let snapshots = SnapshotFiles::open(data.disk(), &data.snapshot_dir()).map_err(NodeError::from)?;
     let stopped = read_stopped(&log, Arc::new(snapshots)).map_err(NodeError::from)?;
     log.close().map_err(NodeError::from)?;

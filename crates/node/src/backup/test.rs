@@ -269,7 +269,8 @@ fn new_nodes_are_made_that_fit_together() {
     let again = open_file(&world.path("node-2"), &world.key, None, |_| {}).unwrap();
     assert_eq!(again.state.restored().unwrap().kill, report.kill);
     assert!(again.header.stopped.is_some());
-    let left: Vec<_> = fs::read_dir(world.home.path()).unwrap().flatten().map(|file| file.file_name()).collect();
+    let left: Vec<_> =
+        fs::read_dir(world.home.path()).unwrap().flatten().map(|file| file.file_name()).collect();
     assert!(!left.iter().any(|name| name.to_string_lossy().ends_with(".partial")), "{left:?}");
 }
 

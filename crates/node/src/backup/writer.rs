@@ -80,7 +80,11 @@ impl BackupWriter {
     ///
     /// # Errors
     /// [`BackupError::Exists`], [`BackupError::Key`], [`BackupError::Io`].
-    pub fn create(path: &Path, about: BackupAbout, recipients: &[BackupRecipient]) -> Result<Self, BackupError> {
+    pub fn create(
+        path: &Path,
+        about: BackupAbout,
+        recipients: &[BackupRecipient],
+    ) -> Result<Self, BackupError> {
         if path.symlink_metadata().is_ok() {
             return Err(BackupError::Exists { path: path.into() });
         }
@@ -133,7 +137,8 @@ impl BackupWriter {
         self.content.update(content);
         self.content_bytes += content.len() as u64;
         while !content.is_empty() {
-            let (now, later) = content.split_at(content.len().min(BACKUP_PART_BYTES_MAX - self.waiting.len()));
+            let (now, later) =
+                content.split_at(content.len().min(BACKUP_PART_BYTES_MAX - self.waiting.len()));
             self.waiting.extend_from_slice(now);
             content = later;
             if self.waiting.len() == BACKUP_PART_BYTES_MAX {
@@ -154,7 +159,8 @@ impl BackupWriter {
         if !self.waiting.is_empty() {
             self.flush_part()?;
         }
-        let text = serde_json::to_vec(signed).map_err(|error| BackupError::io("encode", &self.path, error.into()))?;
+        let text = serde_json::to_vec(signed)
+            .map_err(|error| BackupError::io("encode", &self.path, error.into()))?;
         self.put_part(STATEMENT, &text)?;
         self.put(&[END])?;
         let sha256: [u8; 32] = self.checksum.clone().finalize().into();
@@ -212,8 +218,10 @@ impl BackupWriter {
             Ok(()) => {}
             Err(rustix::io::Errno::EXIST) => return Err(BackupError::Exists { path: self.path.clone() }),
             // Some network file systems can't refuse to replace; it was looked for at the beginning.
-            Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => std::fs::rename(&self.partial, &self.path)
-                .map_err(|source| BackupError::io("rename to", &self.path, source))?,
+            Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => {
+                std::fs::rename(&self.partial, &self.path)
+                    .map_err(|source| BackupError::io("rename to", &self.path, source))?;
+            }
             Err(error) => return Err(BackupError::io("rename to", &self.path, error.into())),
         }
         self.is_named = true;
@@ -239,7 +247,8 @@ fn directory_of(path: &Path) -> &Path {
 /// A name beside the target that nobody else has.
 pub(super) fn beside(path: &Path) -> Result<PathBuf, BackupError> {
     let mut salt = [0; 8];
-    getrandom::fill(&mut salt).map_err(|error| BackupError::io("name", path, std::io::Error::other(error.to_string())))?;
+    getrandom::fill(&mut salt)
+        .map_err(|error| BackupError::io("name", path, std::io::Error::other(error.to_string())))?;
     let mut name = path.file_name().unwrap_or_default().to_os_string();
     name.push(format!(".{:016x}.partial", u64::from_be_bytes(salt)));
     Ok(path.with_file_name(name))
@@ -248,7 +257,8 @@ pub(super) fn beside(path: &Path) -> Result<PathBuf, BackupError> {
 /// All that stands before the parts.
 fn opening(header: &BackupHeader) -> Result<Vec<u8>, BackupError> {
     // Strings and numbers, all of which JSON can hold.
-    let json = serde_json::to_vec(header).map_err(|error| BackupError::io("encode", Path::new("header"), error.into()))?;
+    let json = serde_json::to_vec(header)
+        .map_err(|error| BackupError::io("encode", Path::new("header"), error.into()))?;
     let got_bytes = json.len();
     let length = u32::try_from(got_bytes).ok().filter(|_| got_bytes <= BACKUP_HEADER_BYTES_MAX);
     let length = length.ok_or(BackupError::HeaderTooLarge { got_bytes })?;
