@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use haltline_core::{
     LogIndex,
-    limits::{LOG_KEEP_ENTRIES_MIN, TIGHT_SNAPSHOT_INTERVAL},
+    limits::{LOG_KEEP_ENTRIES_MIN, LOG_KEEP_ENTRIES_TIGHT, TIGHT_SNAPSHOT_INTERVAL},
 };
 use haltline_storage::{LogHealth, RaftLog, Room};
 use openraft::async_runtime::watch::WatchReceiver as _;
@@ -80,7 +80,7 @@ fn is_due(progress: &Progress, applied: Option<u64>, bytes: u64, policy: Compact
 fn tight(usual: Compaction, health: &LogHealth) -> Compaction {
     Compaction {
         bytes: usual.bytes.min(health.segment_bytes / 2),
-        keep_entries: usual.keep_entries.min(LOG_KEEP_ENTRIES_MIN),
+        keep_entries: usual.keep_entries.min(LOG_KEEP_ENTRIES_TIGHT),
         keep_bytes: usual.keep_bytes.min(health.segment_bytes / 2),
         ..usual
     }

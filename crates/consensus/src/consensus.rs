@@ -6,7 +6,7 @@ use haltline_core::{
     LogIndex,
     command::Request,
     ids::NodeId,
-    limits::{LEADER_TRANSFER_TIMEOUT, PROPOSE_TIMEOUT},
+    limits::{LEADER_TRANSFER_TIMEOUT, PROPOSE_TIMEOUT, RAFT_STOP_TIMEOUT},
     state::{KeyOwners, State},
     time::ClusterTime,
 };
@@ -228,11 +228,17 @@ impl Consensus {
         }
         self.hand_over().await;
         self.shared.stop.cancel();
-        if let Err(error) = self.shared.raft.shutdown().await {
-            tracing::warn!(%error, "consensus did not stop in order");
+        let patience = Duration::from_millis(RAFT_STOP_TIMEOUT.0);
+        match timeout(patience, self.shared.raft.shutdown()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "consensus did not stop in order"),
+            // A vote that waits for room on the disk holds it up. Whoever closes the log then ends the wait.
+            Err(_) => tracing::warn!("consensus did not stop in time"),
         }
         self.shared.tasks.close();
-        self.shared.tasks.wait().await;
+        if timeout(patience, self.shared.tasks.wait()).await.is_err() {
+            tracing::warn!("tasks of consensus did not end in time");
+        }
     }
 
     /// Gives leadership to the voter with the longest log, if there is another one.

@@ -30,6 +30,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{options::Timing, snapshots::blocking, types::Raft};
 
+/// Each so many looks, ten seconds, the snapshots' reserve is looked after, and at once when there is room again.
+const RESERVE_LOOKS: u32 = 40;
+
 /// How a node's disk fares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Condition {
@@ -175,6 +178,8 @@ pub(crate) struct Fitness {
 /// What it remembers.
 #[derive(Default)]
 struct Memory {
+    looks: u32,
+    was_short: bool,
     slow_since: Option<Instant>,
     handing_over_since: Option<Instant>,
     handed_over_slow: Option<Instant>,
@@ -197,16 +202,16 @@ impl Fitness {
 
     async fn look(&self, memory: &mut Memory) {
         let own = Condition::of(&*self.log);
-        if !own.short_of_room {
+        let (was_short, look) = (memory.was_short, memory.looks);
+        (memory.was_short, memory.looks) = (own.short_of_room, look.wrapping_add(1));
+        if !own.short_of_room && (was_short || look % RESERVE_LOOKS == 0) {
             let snapshots = self.snapshots.clone();
-            // Quick while there is one; a failure has been logged, and the next look tries again.
-            drop(
-                blocking(move || {
-                    snapshots.keep_reserve();
-                    Ok(())
-                })
-                .await,
-            );
+            let kept = blocking(move || {
+                snapshots.keep_reserve();
+                Ok(())
+            });
+            // It fails only when the runtime ends.
+            drop(kept.await);
         }
         let is_slow = own.sync > self.timing.slow_sync();
         memory.slow_since = is_slow.then(|| memory.slow_since.unwrap_or_else(Instant::now));

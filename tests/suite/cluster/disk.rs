@@ -34,8 +34,7 @@ fn launcher(data: &Path, size_mib: u64) -> Vec<String> {
 /// Why this system can't give a process a file system of its own, if it can't.
 fn refusal(directory: &Path) -> Option<String> {
     let words = launcher(directory, 1);
-    let tried =
-        Command::new(&words[0]).args(&words[1..]).arg("true").stdin(Stdio::null()).output();
+    let tried = Command::new(&words[0]).args(&words[1..]).arg("true").stdin(Stdio::null()).output();
     match tried {
         Ok(output) if output.status.success() => None,
         Ok(output) => Some(String::from_utf8_lossy(&output.stderr).trim().to_owned()),

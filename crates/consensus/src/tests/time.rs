@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
+use futures::future::join_all;
 use haltline_core::{
+    command::{Command, Request},
     ids::NodeId,
+    rejection::{Outcome, Rejection},
     time::{BootTime, ClusterTime, Millis, WallTime},
 };
 
-use super::harness::{TestCluster, create, eventually};
+use super::harness::{TestCluster, create, eventually, fleet, kill};
 use crate::ManualClock;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -48,6 +51,65 @@ async fn time_goes_on_and_never_back_across_leaders_and_wall_clock_steps() {
         let passed = stamp.cluster_time.since(last);
         assert!(passed <= Millis(700), "{passed} of cluster time in 700 ms of the clock");
         last = stamp.cluster_time;
+    }
+}
+
+/// What NTP, an operator or a broken battery may do to a wall clock.
+const STEPS: [u64; 10] = [
+    1_700_000_000_000,
+    1_700_000_000_000 + 5 * HOUR,
+    1_700_000_000_000 - 11 * HOUR,
+    1_700_000_000_001,
+    0,
+    9_000_000_000_000,
+    1_700_000_000_000,
+    1_699_999_999_999,
+    1_700_000_000_000 + 1_000 * HOUR,
+    1,
+];
+const HOUR: u64 = 60 * 60 * 1_000;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wall_clock_that_steps_by_hours_under_load_moves_only_what_people_read() {
+    let clock = ManualClock::at(BootTime(1_000_000), WallTime(STEPS[0]));
+    let mut cluster = TestCluster::new(1, 0).await;
+    cluster.clock = Arc::new(clock.clone());
+    cluster.start_founders().await;
+    let node = cluster.leader().await;
+    let began = create(&node, 1).await.stamp.cluster_time;
+    let step = Millis(500);
+
+    let mut expiring = kill(&node, 2);
+    let Command::Kill(command) = &mut expiring.command else { panic!("it is a kill") };
+    command.expires_after = Some(Millis(step.0 * STEPS.len() as u64));
+    let killed = node.propose(&expiring).await.unwrap().result.unwrap();
+    let Outcome::Killed(killed) = killed else { panic!("{killed:?}") };
+    let short = |number| Request { deadline: began.plus(Millis(2_001)), ..fleet(&node, number) };
+    let (in_time, too_late) = (short(90), short(91));
+
+    for (passed, wall) in (1..).zip(STEPS) {
+        clock.advance(step);
+        clock.set_wall(WallTime(wall));
+        let requests = (0..40).map(|number| fleet(&node, 100 * passed + number)).collect::<Vec<_>>();
+        for reply in join_all(requests.iter().map(|request| node.propose(request))).await {
+            let reply = reply.unwrap();
+            assert!(reply.result.is_ok(), "{reply:?}");
+            assert_eq!(reply.stamp.cluster_time.since(began), Millis(step.0 * passed), "at wall time {wall}");
+            assert_eq!(
+                reply.stamp.wall_time,
+                WallTime(wall),
+                "people read what the clock says, right or wrong"
+            );
+        }
+        if passed == 4 {
+            assert!(node.propose(&in_time).await.unwrap().result.is_ok(), "its last millisecond");
+        }
+        if passed == 5 {
+            let late = node.propose(&too_late).await.unwrap().result;
+            assert!(matches!(late, Err(Rejection::DeadlinePassed { .. })), "{late:?}");
+        }
+        let in_force = node.state().state.kills().contains_key(&killed.kill);
+        assert_eq!(in_force, passed < STEPS.len() as u64, "after {passed} steps");
     }
 }
 

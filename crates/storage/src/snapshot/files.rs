@@ -167,9 +167,14 @@ impl Shelf {
         self.disk.create(path).doing("create", path)
     }
 
-    /// Removes a file, or keeps its room for the next snapshot.
+    fn is_larger_than_reserve(&self, path: &Path) -> bool {
+        let length = |path: &Path| self.disk.open(path).and_then(|file| file.len()).unwrap_or(0);
+        length(path) > length(&self.reserve_path())
+    }
+
+    /// Removes a file, or keeps its room for the next snapshot, if that is more than what is kept.
     fn dispose(&self, state: &mut State, path: &Path) -> Result<(), StorageError> {
-        if self.reserve_bytes > 0 && !state.has_reserve {
+        if self.reserve_bytes > 0 && (!state.has_reserve || self.is_larger_than_reserve(path)) {
             self.disk.rename(path, &self.reserve_path()).doing("rename", path)?;
             state.has_reserve = true;
             return Ok(());
@@ -219,20 +224,19 @@ impl SnapshotStore for SnapshotFiles {
 
     fn keep_reserve(&self) {
         let shelf = &self.shelf;
-        let has_one = {
-            let state = shelf.state.lock();
-            let short =
-                shelf.disk.room(&shelf.dir).ok().flatten().is_some_and(|free| free < shelf.reserve_bytes);
-            if shelf.reserve_bytes == 0 || state.writers > 0 || short {
-                return;
-            }
-            state.has_reserve
-        };
-        if let Err(error) = shelf.make_reserve(has_one, shelf.reserve_bytes) {
-            tracing::debug!(code = error.code(), "no room is kept for a snapshot: {error}");
+        // Held to the end: the file must not become a snapshot's while it grows.
+        let mut state = shelf.state.lock();
+        let is_short =
+            shelf.disk.room(&shelf.dir).ok().flatten().is_some_and(|free| free < shelf.reserve_bytes);
+        if shelf.reserve_bytes == 0 || state.writers > 0 || is_short {
             return;
         }
-        shelf.state.lock().has_reserve = true;
+        match shelf.make_reserve(state.has_reserve, shelf.reserve_bytes) {
+            Ok(()) => state.has_reserve = true,
+            Err(error) => {
+                tracing::debug!(code = error.code(), "no room is kept for a snapshot: {error}");
+            }
+        }
     }
 }
 

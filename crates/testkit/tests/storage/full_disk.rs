@@ -206,7 +206,7 @@ fn the_low_water_mark_is_told_before_anything_waits_and_does_not_flutter() {
 fn snapshots_and_purges_keep_a_log_going_on_a_full_disk() {
     let disk = FaultDisk::new(5);
     let dir = Path::new("/node/snapshots");
-    let store = SnapshotFiles::open_with_reserve(Arc::new(disk.clone()), dir, 5_000).unwrap();
+    let store = SnapshotFiles::open_with_reserve(Arc::new(disk.clone()), dir, 8_000).unwrap();
     let save = |index: u64| {
         let meta = SnapshotMeta { index: LogIndex(index), meta: Bytes::from_static(b"members") };
         let mut writer = store.begin(meta).unwrap();
@@ -234,7 +234,7 @@ fn snapshots_and_purges_keep_a_log_going_on_a_full_disk() {
     drop((log, store));
     disk.cut_power();
     disk.restore_power();
-    let store = SnapshotFiles::open_with_reserve(Arc::new(disk.clone()), dir, 5_000).unwrap();
+    let store = SnapshotFiles::open_with_reserve(Arc::new(disk), dir, 8_000).unwrap();
     assert_eq!(store.newest().unwrap(), kept);
 }
 
