@@ -142,6 +142,17 @@ impl Render for Overview {
                 page.toned(format!("{endpoint} is silent: {}", why_silent(failure)), Tone::Warn);
             }
         }
+        for (_, said) in &self.nodes {
+            if let Some((words, tone)) = said.as_ref().ok().and_then(disk_warning) {
+                page.toned(words, tone);
+            }
+        }
+        if self.answering().any(takes_kills_only) {
+            page.toned(
+                "No commands but kills are taken until the disks of a majority have room (DISK_FULL).",
+                Tone::Bad,
+            );
+        }
         if self.forked() {
             page.toned(
                 "Two nodes disagree about the chain. This must never be: keep both, and report it.",
@@ -169,6 +180,40 @@ impl Render for Overview {
             "nodes": self.nodes.iter().map(node_value).collect::<Vec<_>>(),
         })
     }
+}
+
+fn takes_kills_only(status: &v1::Status) -> bool {
+    status.disk.as_ref().is_some_and(|disk| disk.takes_kills_only)
+}
+
+/// What an operator should know of a node's disk. One that an older version doesn't speak of is taken to be fine.
+fn disk_warning(status: &v1::Status) -> Option<(String, Tone)> {
+    let (name, disk) = (&status.node_name, status.disk.as_ref()?);
+    let free =
+        disk.free_bytes.map_or_else(String::new, |free| format!(" ({} MiB free)", grouped(free >> 20)));
+    match disk.room.as_str() {
+        "low" => Some((format!("The disk of {name} is nearly full{free}: free space there."), Tone::Warn)),
+        "nothing" => {
+            let waiting = times::length(Millis(disk.waiting_ms));
+            let words = format!(
+                "The disk of {name} is full{free}: its log has waited for room for {waiting}; free space there."
+            );
+            Some((words, Tone::Bad))
+        }
+        _ => None,
+    }
+}
+
+fn disk_value(disk: &v1::DiskStatus) -> Value {
+    json!({
+        "room": disk.room,
+        "free_bytes": disk.free_bytes,
+        "waiting_ms": disk.waiting_ms,
+        "reserve_segments": disk.reserve_segments,
+        "reserve_segments_wanted": disk.reserve_segments_wanted,
+        "sync_recent_us": disk.sync_recent_us,
+        "takes_kills_only": disk.takes_kills_only,
+    })
 }
 
 /// What was seen of the node, without how long and for what it was asked.
@@ -248,6 +293,7 @@ fn node_value((endpoint, said): &Said) -> Value {
             "event_seq": status.event_seq,
             "chain_head": hex(&status.chain_head),
             "uptime_ms": status.uptime_ms,
+            "disk": status.disk.as_ref().map(disk_value),
         }),
     }
 }
@@ -322,6 +368,38 @@ mod tests {
         ?       127.0.0.1:7003  silent       -        -  -             -
         127.0.0.1:7003 is silent: Connection refused
         ");
+    }
+
+    #[test]
+    fn disks_without_room_are_told() {
+        let with = |room: &str, takes_kills_only| {
+            let disk = v1::DiskStatus {
+                room: room.into(),
+                free_bytes: Some(40 << 20),
+                waiting_ms: 61_000,
+                takes_kills_only,
+                ..v1::DiskStatus::default()
+            };
+            Ok(v1::Status { disk: Some(disk), ..status(1, "follower", 9) })
+        };
+        let told = |said: Result<v1::Status, Failure>| {
+            disk_warning(&said.expect("a status")).map(|(words, _)| words)
+        };
+        assert_eq!(told(with("ample", false)), None);
+        assert_eq!(
+            told(with("low", false)).as_deref(),
+            Some("The disk of node-1 is nearly full (40 MiB free): free space there.")
+        );
+        assert_eq!(
+            told(with("nothing", false)).as_deref(),
+            Some(
+                "The disk of node-1 is full (40 MiB free): its log has waited for room for 1 min 1 s; free space there."
+            )
+        );
+        let screen =
+            Screen { format: Format::Table, width: 80, style: Style::plain(), error_style: Style::plain() };
+        let shown = screen.rendered(&overview(vec![with("low", true)]));
+        assert!(shown.contains("No commands but kills are taken"), "{shown}");
     }
 
     #[test]
