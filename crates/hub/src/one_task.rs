@@ -204,7 +204,7 @@ mod tests {
         let mut call = Some(async move {
             notify.notified().await;
             given.send(7).await.unwrap();
-            std::future::pending().await
+            std::future::pending::<()>().await;
         });
         std::future::poll_fn(move |cx| {
             polls.fetch_add(1, Ordering::Relaxed);

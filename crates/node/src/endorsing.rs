@@ -218,7 +218,7 @@ pub(crate) mod test_world {
                 },
             };
             let mut world = Self { home, identity, state: State::new(), admin, entries: 0 };
-            world.apply(Batch { genesis: Some(Box::new(genesis)), ..world.batch() });
+            world.apply(&Batch { genesis: Some(Box::new(genesis)), ..world.batch() });
             world
         }
 
@@ -232,9 +232,9 @@ pub(crate) mod test_world {
             }
         }
 
-        fn apply(&mut self, batch: Batch) -> Vec<Outcome> {
+        fn apply(&mut self, batch: &Batch) -> Vec<Outcome> {
             self.entries += 1;
-            let applied = self.state.apply(LogIndex(self.entries), &batch);
+            let applied = self.state.apply(LogIndex(self.entries), batch);
             applied.results.into_iter().map(Result::unwrap).collect()
         }
 
@@ -259,7 +259,7 @@ pub(crate) mod test_world {
                 request.signature = Some(Signature(self.admin.signer().sign(&statement.to_bytes())));
             }
             let batch = Batch { requests: vec![request], ..self.batch() };
-            self.apply(batch).remove(0)
+            self.apply(&batch).remove(0)
         }
 
         /// People propose this key for the node.

@@ -46,8 +46,10 @@ mod server;
 mod services;
 mod signing;
 mod supervision;
+mod surroundings;
 
 pub use config::{ConfigError, LogFormat, NodeConfig, Profile};
 pub use error::NodeError;
 pub use reload::{Reloads, SetLogFilter};
-pub use server::{Sockets, Surroundings, run, run_on, run_with};
+pub use server::{run, run_on, run_with};
+pub use surroundings::{Sockets, Surroundings};

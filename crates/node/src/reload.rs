@@ -139,7 +139,7 @@ async fn reload(
 fn changes(old: &NodeConfig, new: &NodeConfig) -> Vec<Changed> {
     let changed = KEYS.iter().filter_map(|key| {
         let (old, new) = (key.value(old), key.value(new));
-        (old != new).then(|| Changed { key: key.name, old, new, reloads: key.reloads })
+        (old != new).then_some(Changed { key: key.name, old, new, reloads: key.reloads })
     });
     changed.collect()
 }

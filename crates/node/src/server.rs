@@ -51,6 +51,7 @@ use crate::{
     services::{Services, Watches},
     signing::Signing,
     supervision,
+    surroundings::{Sockets, Surroundings},
 };
 
 /// Flow control windows of one call and of one connection: a pipelined stream at full speed over 100 ms of distance.
@@ -60,61 +61,12 @@ const CONNECTION_WINDOW_BYTES: u32 = 8 * 1_024 * 1_024;
 const PING_INTERVAL: Duration = Duration::from_millis(HTTP2_PING_INTERVAL.0);
 const PING_TIMEOUT: Duration = Duration::from_millis(HTTP2_PING_TIMEOUT.0);
 
-/// The sockets of a node, bound before anything else, so that a port that is taken is the first thing one hears of.
-#[derive(Debug)]
-pub struct Sockets {
-    /// For people and automation.
-    pub api: StdListener,
-    /// For the other nodes.
-    pub raft: StdListener,
-    /// For health and metrics.
-    pub http: StdListener,
-    /// For edges and relays.
-    pub edge: StdListener,
-    /// For edges that aren't enrolled yet.
-    pub public: StdListener,
-}
-
-impl Sockets {
-    /// Binds the addresses of a configuration.
-    ///
-    /// # Errors
-    /// [`NodeError::Bind`] naming the address.
-    pub fn bind(config: &NodeConfig) -> Result<Self, NodeError> {
-        Ok(Self {
-            api: bind(config.listen_api)?,
-            raft: bind(config.listen_raft)?,
-            http: bind(config.listen_http)?,
-            edge: bind(config.listen_edge)?,
-            public: bind(config.listen_public)?,
-        })
-    }
-}
-
-fn bind(address: SocketAddr) -> Result<StdListener, NodeError> {
-    let refused = |source| NodeError::Bind { address, source };
-    let listener = StdListener::bind(address).map_err(refused)?;
-    listener.set_nonblocking(true).map_err(refused)?;
-    Ok(listener)
-}
-
 /// Runs a node until `shutdown` is cancelled, or until it must stop.
 ///
 /// # Errors
 /// Why it couldn't start, or why it had to stop.
 pub async fn run(config: NodeConfig, shutdown: CancellationToken) -> Result<(), NodeError> {
     run_with(config, Surroundings { shutdown, ..Surroundings::default() }).await
-}
-
-/// What surrounds a running node in its process.
-#[derive(Debug, Default)]
-pub struct Surroundings {
-    /// Cancelled when the node should stop.
-    pub shutdown: CancellationToken,
-    /// Who is told how it is.
-    pub manager: ServiceManager,
-    /// Wishes to reload.
-    pub reloads: Option<Reloads>,
 }
 
 /// As [`run`], with a service manager and reloads.
@@ -183,24 +135,7 @@ impl Node {
             data_dir = %config.data_dir.display(),
             "starting"
         );
-        let options = Options {
-            identity: identity.clone(),
-            listener: sockets.raft,
-            founders: founders(&founding),
-            genesis: Some(founding.genesis()),
-            routes: config.routes.0.iter().map(|(node, to)| (*node, to.to_string())).collect(),
-            timing: config.profile.timing(),
-            compaction: Compaction {
-                entries: config.snapshot_after_entries,
-                bytes: config.snapshot_after.0,
-                // In proportion, so that a node with small snapshots doesn't keep a large log behind them.
-                keep_entries: config.snapshot_after_entries / 5,
-                keep_bytes: config.snapshot_after.0 / 2,
-            },
-            log: log.clone(),
-            snapshots,
-            clock: Arc::new(SystemClock),
-        };
+        let options = consensus_options(config, &identity, &founding, sockets.raft, (log.clone(), snapshots));
         let consensus = Consensus::start(options).await?;
         let stopping = CancellationToken::new();
         let signing = Signing::new(&identity, &config.identity_dir);
@@ -440,6 +375,34 @@ fn founders(founding: &Founding) -> Vec<(NodeId, Member)> {
         api_address: founder.api_address.clone(),
     };
     founding.nodes.iter().map(|founder| (NodeId(founder.id), member(founder))).collect()
+}
+
+/// How this node takes part in consensus.
+fn consensus_options(
+    config: &NodeConfig,
+    identity: &NodeIdentity,
+    founding: &Founding,
+    listener: StdListener,
+    (log, snapshots): (Arc<SegmentedLog>, Arc<SnapshotFiles>),
+) -> Options {
+    Options {
+        identity: identity.clone(),
+        listener,
+        founders: founders(founding),
+        genesis: Some(founding.genesis()),
+        routes: config.routes.0.iter().map(|(node, to)| (*node, to.to_string())).collect(),
+        timing: config.profile.timing(),
+        compaction: Compaction {
+            entries: config.snapshot_after_entries,
+            bytes: config.snapshot_after.0,
+            // In proportion, so that a node with small snapshots doesn't keep a large log behind them.
+            keep_entries: config.snapshot_after_entries / 5,
+            keep_bytes: config.snapshot_after.0 / 2,
+        },
+        log,
+        snapshots,
+        clock: Arc::new(SystemClock),
+    }
 }
 
 type Storage = (DataDir, Arc<SegmentedLog>, Arc<SnapshotFiles>);

@@ -22,8 +22,9 @@ use haltline_core::limits::{API_REQUEST_BYTES_MAX, API_RESPONSE_BYTES_MAX};
 use haltline_wire::{
     FILE_DESCRIPTORS,
     v1::{
-        approval_service_server::ApprovalServiceServer, backup_service_server::BackupServiceServer, cluster_service_server::ClusterServiceServer,
-        command_service_server::CommandServiceServer, credential_service_server::CredentialServiceServer,
+        approval_service_server::ApprovalServiceServer, backup_service_server::BackupServiceServer,
+        cluster_service_server::ClusterServiceServer, command_service_server::CommandServiceServer,
+        credential_service_server::CredentialServiceServer,
         edge_admin_service_server::EdgeAdminServiceServer,
         enforcement_service_server::EnforcementServiceServer, fleet_service_server::FleetServiceServer,
         kill_service_server::KillServiceServer, peer_service_server::PeerServiceServer,

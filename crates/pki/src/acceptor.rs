@@ -52,7 +52,9 @@ fn advice(error: &io::Error) -> &'static str {
         Some(errno) if errno == ours.raw_os_error() => {
             ": the process has no file descriptor left; raise LimitNOFILE, or close idle connections"
         }
-        Some(errno) if errno == systems.raw_os_error() => ": the system has no file descriptor left (fs.file-max)",
+        Some(errno) if errno == systems.raw_os_error() => {
+            ": the system has no file descriptor left (fs.file-max)"
+        }
         _ => "",
     }
 }

@@ -14,7 +14,7 @@ use haltline_core::{
     receipt::SignedReceipt,
 };
 use haltline_edge::{
-    EdgeConfig, EnrolError, Enforcer,
+    EdgeConfig, Enforcer, EnrolError,
     enforce::{CoreOptions, Session},
 };
 use haltline_pki::{EdgeIdentity, JoinToken, StatementSigner};
@@ -172,14 +172,15 @@ fn check_offline(rig: &Rig, before: &Path, after: &Path) {
         rig.haltline(&["receipt", "verify", text(receipt), "--changes", text(&changes)]);
     }
     // Somebody who makes up changes of their own finds nobody to endorse them.
-    let mut forged: Value = serde_json::from_str(&fs::read_to_string(&changes).expect("a file")).expect("JSON");
+    let mut forged: Value =
+        serde_json::from_str(&fs::read_to_string(&changes).expect("a file")).expect("JSON");
     forged["changes"][0]["keys"]["1"] = "11".repeat(32).into();
     let forged_file = rig.place("forged.json");
     fs::write(&forged_file, forged.to_string()).expect("a file");
     let refused = rig.output(&["receipt", "verify", text(after), "--changes", text(&forged_file)]);
     assert_eq!(refused.status.code(), Some(6));
     let told = String::from_utf8_lossy(&refused.stderr);
-    assert!(told.contains("endorse"), "{told}");
+    assert!(told.contains("a majority of 2 is needed"), "{told}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -361,7 +361,11 @@ fn a_receipt_is_about_the_freeze_that_a_drain_ends_in() {
     assert_eq!(present(&mut machine, None), Some("BAD_RECEIPT"), "it still drains");
     machine.now += 1_000;
     machine.tick();
-    assert_eq!(present(&mut machine, None), Some("BAD_RECEIPT"), "everybody may have known of the drain alone");
+    assert_eq!(
+        present(&mut machine, None),
+        Some("BAD_RECEIPT"),
+        "everybody may have known of the drain alone"
+    );
     let freezes = machine.state.kills()[&id].denies_from;
     assert_eq!(present(&mut machine, freezes), None);
 }

@@ -293,6 +293,11 @@ fn events() -> Vec<EnforcementEvent> {
             incarnation: Incarnation(2),
             old_keys_until: ClusterTime(172_800_000),
         })),
+        EnforcementEvent::Restored {
+            incarnation: Incarnation(3),
+            bundle_version: Version(2),
+            keys: vec![(NodeId(1), public(5)), (NodeId(2), public(6))],
+        },
     ]
 }
 
@@ -311,6 +316,7 @@ fn event_name(event: &EnforcementEvent) -> (usize, &'static str) {
         EnforcementEvent::EdgeSet { .. } => (10, "edge_set"),
         EnforcementEvent::EdgeRemoved { .. } => (11, "edge_removed"),
         EnforcementEvent::TrustBundleSet(_) => (12, "trust_bundle_set"),
+        EnforcementEvent::Restored { .. } => (13, "restored"),
     }
 }
 
@@ -460,8 +466,8 @@ fn last_requests(state: &State, resume: Command, revoke: Command) -> Vec<Request
         keys: (1..=3).map(|node| (NodeId(u64::from(node)), super::world::node_public(node + 3))).collect(),
     });
     let proposal = signed(25, "ada", 0, 95_000, proposal);
-    let placed = &state.kills()[&KillId(2)];
-    let receipt = receipt_of(KillId(2), placed, NodeId(2), placed.placed.index, Millis(2_000));
+    let placed = &state.kills()[&KillId(1)];
+    let receipt = receipt_of(KillId(1), placed, NodeId(2), placed.placed.index, Millis(2_000));
     vec![
         signed(20, "ada", 0, 95_000, resume),
         unsigned(21, "bob", 95_000, revoke),

@@ -137,6 +137,7 @@ impl Ground {
     }
 
     /// What a node has logged, once that contains this.
+    #[expect(clippy::disallowed_methods, reason = "there is no runtime here")]
     pub(crate) fn wait_for_log(&self, node: u16, words: &str) -> String {
         let began = Instant::now();
         loop {

@@ -4,6 +4,7 @@
 //! in brackets.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod backup;
 mod ground;
 mod lab;
 mod transcript;

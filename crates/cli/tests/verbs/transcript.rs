@@ -49,13 +49,23 @@ fn steady_line(line: &str) -> String {
         columns.push(words.join(" "));
     }
     let mut steady = format!("{}{}", " ".repeat(indent), columns.join("  "));
-    for (before, after) in [("log index ", ")"), ("\"index\": ", ","), ("\"event_seq\": ", ",")] {
-        steady = between(&steady, before, after);
+    for (before, after) in [
+        ("log index ", ")"),
+        ("(process ", ")"),
+        ("a.backup.", ".partial"),
+        ("\"index\": ", ","),
+        ("\"event_seq\": ", ","),
+    ] {
+        if after.len() == 1 || steady.contains(after) {
+            steady = between(&steady, before, after);
+        }
     }
     for before in [
         "_time_ms\": ",
         "uptime_ms\": ",
         "_index\": ",
+        "free_bytes\": ",
+        "_us\": ",
         "\"term\": ",
         "_in_ms\": ",
         "took_ms\": ",

@@ -204,24 +204,6 @@ async fn a_follower_without_any_room_waits_and_catches_up() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn with_room_for_a_snapshot_a_full_disk_can_be_lived_with() {
-    let (cluster, disks) = on_fault_disks(SMALL, 4 << 20).await;
-    let full = cluster.follower().await;
-    disks[&full.node()].fill();
-    let load = Load::on(&cluster.running());
-    let mut purged = BTreeSet::new();
-    eventually("its log was purged time and again", || {
-        purged.insert(full.status().purged);
-        purged.len() > 12
-    })
-    .await;
-    let acknowledged = load.finish().await;
-    eventually("nothing waits for room", || room(&full) == Room::Low).await;
-    cluster.converge().await;
-    nothing_is_lost(&cluster, &acknowledged);
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_leader_on_a_slow_disk_hands_over_once_and_not_when_all_are_slow() {
     let (cluster, disks) = on_fault_disks(LARGE, 0).await;
     let slow = cluster.leader().await;

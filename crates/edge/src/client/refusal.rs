@@ -154,8 +154,8 @@ pub enum SyncRefusal {
     BundleChanges,
     /// A snapshot under keys to which no proven way leads from those believed here.
     #[error(
-        "version {held} of the trust bundle is believed here, the hub's is {got}, and the changes in between are no longer \
-         told ({BUNDLE_CHANGES_MAX} are); enrol this enforcer anew"
+        "version {held} of the trust bundle is believed here, the hub's is {got}, and nothing proves the way there: more than \
+         {BUNDLE_CHANGES_MAX} changes lie between, or the cluster was restored with new keys; enrol this enforcer anew"
     )]
     BundleGap {
         /// The version up to which the changes are proven.

@@ -11,7 +11,7 @@ use haltline_core::{
     limits::{
         BACKUP_HEADER_BYTES_MAX, BACKUP_PART_BYTES_MAX, BACKUP_STATEMENT_BYTES_MAX, SNAPSHOT_BYTES_MAX,
     },
-    snapshot::{self, SnapshotError},
+    snapshot,
     state::State,
 };
 use haltline_pki::{BackupKey, BackupOpener, TrustBundle};
@@ -89,7 +89,7 @@ pub fn open_file(
     if let Some(failed) = content.failed.take() {
         return Err(failed);
     }
-    let state = decoded.map_err(|error| content.explained(error))?;
+    let state = decoded?;
     let Content { mut parts, sha256, bytes, statement, .. } = content;
     let signed = statement.ok_or_else(|| parts.cut_off("the statement"))?;
     if parts.end.is_none() && parts.next()?.is_some() {
@@ -304,10 +304,6 @@ impl<P: FnMut(u64)> Content<P> {
         self.sha256.update(&opened);
         (self.rest, self.read) = (opened, 0);
         Ok(true)
-    }
-
-    fn explained(&self, error: SnapshotError) -> BackupError {
-        BackupError::Content(error)
     }
 }
 

@@ -48,6 +48,7 @@ fn read() -> Reading {
 }
 
 /// Watches the clocks for a moment.
+#[expect(clippy::disallowed_methods, reason = "on a thread for what blocks")]
 pub(super) fn check() -> Vec<Finding> {
     let before = read();
     thread::sleep(Duration::from_millis(DOCTOR_CLOCK_SPAN.0));

@@ -43,11 +43,9 @@ pub(super) async fn follow(node: Arc<Enforcements>) {
         if node.consensus.status().role == Role::Leader {
             without_receipt.retain(|kill| node.is_known(*kill));
             for kill in &without_receipt {
-                match node.prove(*kill) {
-                    // At the bound the rest come with a later look.
-                    Err(Refused::TooManyKills { .. }) => break,
-                    // Under way, or still draining.
-                    Ok(_) | Err(_) => {}
+                // At the bound the rest come with a later look. What is refused otherwise still drains.
+                if let Err(Refused::TooManyKills { .. }) = node.prove(*kill) {
+                    break;
                 }
             }
         }

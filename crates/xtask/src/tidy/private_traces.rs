@@ -51,7 +51,7 @@ fn absolute_paths(path: &str, text: &str) -> Vec<Finding> {
 /// Whether the slash at byte `at` begins an absolute path, rather than continuing a relative one or a URL.
 fn starts_a_path(line: &str, at: usize) -> bool {
     let before = line.get(..at).and_then(|before| before.chars().next_back());
-    !before.is_some_and(|c| c.is_alphanumeric() || "_-.~/}>)".contains(c))
+    !before.is_some_and(|c| c.is_alphanumeric() || "_-.~/}>)]".contains(c))
 }
 
 fn lock_sources(text: &str) -> Vec<Finding> {

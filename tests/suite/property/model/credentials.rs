@@ -1,7 +1,7 @@
 //! Credentials and receipts: the reference.
 
 use haltline_core::{
-    command::{CredentialIssue, KillMode, RevocationTarget},
+    command::{CredentialIssue, RevocationTarget},
     ids::{InstanceId, NodeId, PersonId},
     limits::{LEASE_MAX, PATTERNS_MAX},
     outcome::IssuedCredential,
