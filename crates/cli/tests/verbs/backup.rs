@@ -9,7 +9,14 @@ fn without(text: &str, words: &[(String, &str)]) -> String {
     let steady = words.iter().fold(text.to_owned(), |text, (word, name)| text.replace(word, name));
     // How long a certificate is depends on its signature.
     let lines = steady.lines().map(|line| if line.starts_with("size  ") { "size  [bytes]" } else { line });
-    lines.collect::<Vec<_>>().join("\n")
+    lines.map(without_place).collect::<Vec<_>>().join("\n")
+}
+
+/// Where a file of differing length ends.
+fn without_place(line: &str) -> String {
+    let Some((before, after)) = line.split_once("is damaged at byte ") else { return line.to_owned() };
+    let rest = after.trim_start_matches(|digit: char| digit.is_ascii_digit());
+    format!("{before}is damaged at byte [n]{rest}")
 }
 
 /// The recipient that a key's file names.
