@@ -22,7 +22,10 @@ use haltline_node::Profile;
 use haltline_node::init::{InitNode, InitOptions, create_cluster};
 use haltline_pki::{Endpoint, PersonIdentity};
 use haltline_wire::v1;
-use rustix::process::{Pid, Signal};
+use rustix::{
+    io::retry_on_intr,
+    process::{Pid, Signal, WaitId, WaitIdOptions, waitid},
+};
 
 pub use person::{CallError, Person, random_id};
 
@@ -253,12 +256,17 @@ impl Cluster {
         process.wait()
     }
 
-    /// SIGSTOP: the process stays, and does nothing.
+    /// SIGSTOP: the process stays, and does nothing. Returns when all its threads have stopped: on a busy machine one may go
+    /// on for a while after the signal was sent.
     ///
     /// # Errors
     /// If it isn't running.
     pub fn pause(&self, position: usize) -> io::Result<()> {
-        signal(self.process(position)?, Signal::STOP)
+        let process = self.process(position)?;
+        signal(process, Signal::STOP)?;
+        let stopped_or_gone = WaitIdOptions::STOPPED | WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+        retry_on_intr(|| waitid(WaitId::Pid(pid_of(process)), stopped_or_gone))?;
+        Ok(())
     }
 
     /// SIGCONT.
@@ -363,8 +371,11 @@ impl Drop for Cluster {
 }
 
 fn signal(process: &Child, signal: Signal) -> io::Result<()> {
-    let pid = i32::try_from(process.id()).ok().and_then(Pid::from_raw).expect("a child has a positive id");
-    rustix::process::kill_process(pid, signal).map_err(Into::into)
+    rustix::process::kill_process(pid_of(process), signal).map_err(Into::into)
+}
+
+fn pid_of(process: &Child) -> Pid {
+    i32::try_from(process.id()).ok().and_then(Pid::from_raw).expect("a child has a positive id")
 }
 
 /// Whether a status is that of a process killed by SIGKILL.
