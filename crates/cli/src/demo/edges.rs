@@ -11,7 +11,10 @@ use std::{
 
 use haltline_core::ids::EdgeName;
 use parking_lot::Mutex;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::{
+    io::retry_on_intr,
+    process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid},
+};
 
 use super::edge_worker::{Decided, Report};
 use crate::failure::Failure;
@@ -118,12 +121,18 @@ impl DemoEdge {
         self.process.id()
     }
 
-    /// SIGSTOP: the process stays, and does nothing.
+    /// SIGSTOP: the process stays, and does nothing. Returns when all its threads have stopped: one may go on for a while
+    /// after the signal was sent.
     ///
     /// # Errors
     /// The system refuses.
     pub(super) fn pause(&self) -> Result<(), Failure> {
-        self.signal(Signal::STOP)
+        self.signal(Signal::STOP)?;
+        let stopped_or_gone = WaitIdOptions::STOPPED | WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+        let id = self.pid()?;
+        retry_on_intr(|| waitid(WaitId::Pid(id), stopped_or_gone))
+            .map_err(|error| Failure::local(format!("can't wait for {} to stop: {error}", self.name)))?;
+        Ok(())
     }
 
     /// SIGCONT.
@@ -135,10 +144,13 @@ impl DemoEdge {
     }
 
     fn signal(&self, signal: Signal) -> Result<(), Failure> {
-        let gone = || Failure::local(format!("{} isn't running", self.name));
-        let id = i32::try_from(self.process.id()).ok().and_then(Pid::from_raw).ok_or_else(gone)?;
-        kill_process(id, signal)
+        kill_process(self.pid()?, signal)
             .map_err(|error| Failure::local(format!("can't signal {}: {error}", self.name)))
+    }
+
+    fn pid(&self) -> Result<Pid, Failure> {
+        let gone = || Failure::local(format!("{} isn't running", self.name));
+        i32::try_from(self.process.id()).ok().and_then(Pid::from_raw).ok_or_else(gone)
     }
 }
 
