@@ -274,7 +274,8 @@ impl TestCluster {
 
 impl Site {
     fn new() -> Self {
-        let reserved = TcpListener::bind("127.0.0.1:0").unwrap();
+        // Not 127.0.0.1, from where connections go out: one of those could have the port when a node comes back to it.
+        let reserved = TcpListener::bind("127.0.0.2:0").unwrap();
         Self {
             address: reserved.local_addr().unwrap(),
             reserved: Some(reserved),
