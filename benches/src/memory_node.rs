@@ -222,7 +222,7 @@ impl Log {
             command: &command,
         };
         // Only issuing needs one.
-        let signature = matches!(command, Command::CredentialIssue(_))
+        let signature = matches!(command, Command::CredentialIssue(_) | Command::FleetCreate(_))
             .then(|| Signature(self.key.sign(&statement.to_bytes()).to_bytes()));
         Request { id, caller: self.caller.clone(), deadline, signature, command }
     }
