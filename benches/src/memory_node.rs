@@ -221,7 +221,7 @@ impl Log {
             deadline,
             command: &command,
         };
-        // Only issuing needs one.
+        // What widens needs one.
         let signature = matches!(command, Command::CredentialIssue(_) | Command::FleetCreate(_))
             .then(|| Signature(self.key.sign(&statement.to_bytes()).to_bytes()));
         Request { id, caller: self.caller.clone(), deadline, signature, command }
